@@ -1,0 +1,1 @@
+"""The contract: resources, stage requests and results, gate decision."""

@@ -1,0 +1,1 @@
+"""`align`: embedded runs, the kubectl plugin, data checks, reports."""

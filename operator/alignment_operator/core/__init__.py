@@ -1,0 +1,1 @@
+"""The pure core: from what was observed to what to do. No framework, no client, no clock."""

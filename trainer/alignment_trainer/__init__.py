@@ -1,0 +1,1 @@
+"""The four stages of an alignment run: prepare, train, evaluate, publish."""

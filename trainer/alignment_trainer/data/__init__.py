@@ -1,0 +1,1 @@
+"""Stage prepare: from sources to a frozen, split, leak-checked snapshot. No torch."""

@@ -1,0 +1,1 @@
+"""Model URIs: resolve, pin, download, digest; adapters and aliases."""

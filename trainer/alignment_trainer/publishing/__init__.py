@@ -1,0 +1,1 @@
+"""Stage publish: versioned, checksummed model and a conditional alias."""

@@ -1,0 +1,1 @@
+"""What every stage process shares: request in, progress out, result last, signals."""

@@ -1,0 +1,1 @@
+"""Objects by URI: one interface, one file per store."""

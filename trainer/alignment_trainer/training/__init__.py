@@ -1,0 +1,1 @@
+"""Stage train: optional SFT warm start, then DPO."""
