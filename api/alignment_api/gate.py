@@ -1,0 +1,101 @@
+"""The decision: plain comparison of bounds and p-values with limits.
+
+Called by the plan of both executors with the evidence that evaluate computed. Pure: no statistics, no
+clock, no I/O, so the operator and ``align run`` cannot differ. What the numbers mean is written in
+docs/gate.md; how they are estimated is the trainer's business.
+
+A criterion
+    Passed        the metric is on the right side of its limit with confidence 1 - alpha,
+                  by the bound and, where one was computed, by the p-value;
+    Failed        it is on the wrong side with the same confidence;
+    Inconclusive  otherwise, and whenever the evidence is missing, empty or not a number.
+
+The verdict counts blocking criteria only: any Failed → Failed; else any Inconclusive → Inconclusive; else
+Passed. No blocking criterion at all is Inconclusive: nothing was shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from alignment_api.evidence import CriterionEvidence, Evidence
+from alignment_api.spec.gate import Criterion, CriterionMode
+from alignment_api.verdict import CriterionVerdict, Result, Verdict
+
+__all__ = ["decide", "judge"]
+
+
+def decide(policy: Iterable[Criterion], evidence: Evidence) -> Verdict:
+    """Verdict over ``policy`` from ``evidence``, matched by criterion name.
+
+    policy: the gate's criteria; empty means the default set, which evaluate resolved and recorded in the evidence.
+    Every criterion is judged, so that a person sees every failure at once.
+    """
+    by_name = {item.criterion.name: item for item in evidence.criteria}
+    criteria = tuple(policy) or tuple(item.criterion for item in evidence.criteria)
+    verdicts = tuple(judge(criterion, by_name.get(criterion.name)) for criterion in criteria)
+    blocking = [v.result for v in verdicts if v.mode is CriterionMode.BLOCKING]
+    if Result.FAILED in blocking:
+        result = Result.FAILED
+    elif Result.INCONCLUSIVE in blocking or not blocking:
+        result = Result.INCONCLUSIVE
+    else:
+        result = Result.PASSED
+    return Verdict(result=result, criteria=verdicts)
+
+
+def judge(criterion: Criterion, evidence: CriterionEvidence | None) -> CriterionVerdict:
+    """Verdict on one criterion; missing or unusable evidence is Inconclusive, with the reason in the message."""
+    missing = _why_unusable(criterion, evidence)
+    if evidence is None or missing is not None:
+        return CriterionVerdict(
+            name=criterion.name,
+            metric=criterion.metric,
+            selector=criterion.selector or "",
+            mode=criterion.mode,
+            result=Result.INCONCLUSIVE,
+            alpha=evidence.alpha if evidence else None,
+            needed_pairs=evidence.needed_pairs if evidence else None,
+            message=missing,
+        )
+    result, bound = _compare(criterion, evidence)
+    return CriterionVerdict(
+        name=criterion.name,
+        metric=criterion.metric,
+        selector=criterion.selector or "",
+        mode=criterion.mode,
+        result=result,
+        estimate=evidence.estimate,
+        bound=bound,
+        p_value=evidence.p_value,
+        alpha=evidence.alpha,
+        needed_pairs=evidence.needed_pairs,
+        message=evidence.message,
+    )
+
+
+def _why_unusable(criterion: Criterion, evidence: CriterionEvidence | None) -> str | None:
+    if evidence is None:
+        return f"evaluate reported nothing for {criterion.metric}"
+    if evidence.n == 0:
+        return evidence.message or f"{criterion.metric} has no observations"
+    numbers = (evidence.estimate, evidence.low, evidence.high)
+    if any(number is None or not math.isfinite(number) for number in numbers):
+        return evidence.message or f"{criterion.metric} could not be estimated"
+    return None
+
+
+def _compare(criterion: Criterion, evidence: CriterionEvidence) -> tuple[Result, float]:
+    """Result and the bound that decided. A bound exactly on the limit is not beyond it, so it does not pass."""
+    low, high = evidence.low, evidence.high
+    assert low is not None and high is not None  # noqa: S101,PT018  _why_unusable saw to it
+    significant = evidence.p_value is None or evidence.p_value <= evidence.alpha
+    if criterion.maximum is not None:
+        if high < criterion.maximum and significant:
+            return Result.PASSED, high
+        return (Result.FAILED, low) if low > criterion.maximum else (Result.INCONCLUSIVE, high)
+    assert criterion.minimum is not None  # noqa: S101  the model's rule: exactly one limit
+    if low > criterion.minimum and significant:
+        return Result.PASSED, low
+    return (Result.FAILED, high) if high < criterion.minimum else (Result.INCONCLUSIVE, low)

@@ -1,0 +1,164 @@
+"""``spec.training``: how the candidate is trained."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from alignment_api.base import Rule, SpecModel
+
+__all__ = [
+    "Engine",
+    "LoraSpec",
+    "Loss",
+    "Method",
+    "Precision",
+    "SftSpans",
+    "TrainingSpec",
+    "WarmStartSpec",
+]
+
+LearningRate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Method(StrEnum):
+    """The training method."""
+
+    DPO = "DPO"
+
+
+class Engine(StrEnum):
+    """Which forward pass runs under TRL's trainer."""
+
+    AUTO = "Auto"
+    TRL = "TRL"
+    PREFIX_SHARED = "PrefixShared"
+
+
+class Precision(StrEnum):
+    """Number format of the forward and backward passes."""
+
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+
+
+class SftSpans(StrEnum):
+    """Which tokens of the chosen side the supervised term counts."""
+
+    ALL = "All"
+    CHANGED = "Changed"
+
+
+class Loss(StrEnum):
+    """Preference losses, by TRL's names; ``smoothed`` is conservative DPO (label smoothing on the sigmoid loss)."""
+
+    SIGMOID = "sigmoid"
+    SMOOTHED = "smoothed"
+    SIGMOID_NORM = "sigmoid_norm"
+    HINGE = "hinge"
+    IPO = "ipo"
+    ROBUST = "robust"
+    EXO_PAIR = "exo_pair"
+    NCA_PAIR = "nca_pair"
+    BCO_PAIR = "bco_pair"
+    SPPO_HARD = "sppo_hard"
+    AOT = "aot"
+    AOT_UNPAIRED = "aot_unpaired"
+    APO_ZERO = "apo_zero"
+    APO_DOWN = "apo_down"
+    DISCOPOP = "discopop"
+
+
+SMOOTHING_LOSSES = frozenset({Loss.SMOOTHED, Loss.ROBUST, Loss.EXO_PAIR})
+"""Losses that need a label smoothing above 0."""
+
+
+class WarmStartSpec(SpecModel):
+    """Supervised training on the chosen side before DPO; on edits of a weak base it keeps DPO from breaking it."""
+
+    epochs: Annotated[int, Field(ge=1, le=20)] = Field(default=1, description="Passes over the chosen side.")
+    learning_rate: LearningRate | None = Field(
+        default=None, description="Peak learning rate; omitted: 2e-4 with LoRA, 1e-5 with full weights."
+    )
+
+
+class LoraSpec(SpecModel):
+    """Train a low-rank adapter instead of all weights."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = Field(default=16, description="Rank of the adapter.")
+    alpha: Annotated[int, Field(ge=1, le=4096)] = Field(default=32, description="Scale of the adapter.")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0, description="Dropout inside the adapter."
+    )
+    target_modules: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
+        default="all-linear", description="all-linear, or module names separated by commas."
+    )
+
+
+class TrainingSpec(SpecModel):
+    """Method, loss and schedule."""
+
+    RULES = (
+        Rule(
+            "!(self.loss in ['smoothed', 'robust', 'exo_pair']) || (has(self.labelSmoothing) && self.labelSmoothing > 0.0)",
+            "labelSmoothing must be above 0 for the losses smoothed, robust and exo_pair",
+            lambda s: s.loss not in SMOOTHING_LOSSES or (s.label_smoothing or 0.0) > 0.0,
+        ),
+    )
+
+    method: Method = Field(default=Method.DPO, description="Direct Preference Optimization.")
+    engine: Engine = Field(
+        default=Engine.AUTO,
+        description="PrefixShared computes the tokens that both answers share once, exactly; TRL is the plain trainer; Auto takes PrefixShared where it is exact.",
+    )
+    loss: Loss = Field(
+        default=Loss.SIGMOID, description="Preference loss, by TRL's name; smoothed is conservative DPO."
+    )
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] | None = Field(
+        default=None, description="Assumed share of wrong labels, for the losses that use it."
+    )
+    beta: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
+        default=0.1,
+        description="Strength of the pull to the reference; larger keeps the policy nearer to it.",
+    )
+    sft_weight: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
+        default=None,
+        description="Weight of the supervised term on the chosen side; omitted: 0.2 where the pairs are edits, else 0.",
+    )
+    sft_spans: SftSpans = Field(
+        default=SftSpans.ALL,
+        description="All tokens of the chosen side, or only those that the edit Changed.",
+    )
+    displacement_penalty: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(
+        default=0.0,
+        description="Penalty on chosen answers becoming less likely than under the reference (DPO-Positive, arXiv 2402.13228); 0 switches it off.",
+    )
+    warm_start: WarmStartSpec | None = Field(
+        default=None, description="Supervised training on the chosen side first; omitted: off."
+    )
+    lora: LoraSpec | None = Field(default=None, description="Low-rank adapter; omitted: full weights.")
+    epochs: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None,
+        description="Passes over the train side; omitted: as many as give 50 optimizer steps, at most 3.",
+    )
+    learning_rate: LearningRate | None = Field(
+        default=None, description="Peak learning rate; omitted: 1e-4 with LoRA, 1e-6 with full weights."
+    )
+    pairs_per_step: Annotated[int, Field(ge=1, le=65536)] | None = Field(
+        default=None,
+        description="Pairs per optimizer step over all devices; omitted: 16, fewer where pairs are few.",
+    )
+    max_length: Annotated[int, Field(ge=16, le=1_000_000)] = Field(
+        default=1024,
+        description="Longest prompt plus answer in tokens; longer pairs are dropped at prepare and counted.",
+    )
+    precision: Precision = Field(default=Precision.BFLOAT16, description="Number format of the passes.")
+    selection_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        default=0.1,
+        description="Share of the train side set apart to choose the checkpoint; never the gate's holdout. 0 keeps the last one.",
+    )
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = Field(
+        default=0, description="Seed of everything random."
+    )
