@@ -1,0 +1,298 @@
+"""The state machine of a run: ``plan(observed, now)`` says what the status is and what to do next.
+
+Called by the operator's reconciler and by ``align run`` after every change, and whenever ``requeue_seconds``
+have passed. Pure and level-triggered: it looks only at what is there, never at what it did before, so it may
+be called at any time, any number of times, after any crash.
+
+    prepare ──► train ──► evaluate ──► gate ──► publish
+       each stage: start attempt n ─► pending ─► running ─► ended
+                        ▲                                    ├─ done      record the result, next stage
+                        │                                    ├─ free      (drained, told to stop) n+1 at once
+                        └────────────── pause ◄──────────────┼─ counted   n+1, up to backoffLimit
+                                                             └─ final     the run ends
+
+An ended attempt is recorded once: ``retryTime`` in its stage's status marks that it is.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from alignment_api.conditions import ConditionStatus, ConditionType, Reason
+from alignment_api.names import STAGES, StageName, attempt_name
+from alignment_api.stage import ArtifactRef, RunIdentity, StageRequest
+from alignment_operator.core.actions import Action, Plan, StartStage, StopStage
+from alignment_operator.core.draft import STAGE_CONDITION, Draft
+from alignment_operator.core.gate import apply_gate
+from alignment_operator.core.observed import Attempt, AttemptState, Observed
+from alignment_operator.core.outcome import Outcome, OutcomeKind, backoff_seconds, classify, deleted
+from alignment_operator.core.results import record_result
+
+__all__ = ["plan"]
+
+_RUNNING = {
+    StageName.PREPARE: Reason.PREPARING,
+    StageName.TRAIN: Reason.TRAINING,
+    StageName.EVALUATE: Reason.EVALUATING,
+    StageName.PUBLISH: Reason.PUBLISHING,
+}
+_CONFLICT_SECONDS = 60.0
+_LAUNCH_SECONDS = 15.0
+
+
+def plan(observed: Observed, now: datetime) -> Plan:
+    """Next status and actions for a run.
+
+    now: timezone-aware; the only clock there is.
+    """
+    return _Planner(observed, now).plan()
+
+
+class _Planner:
+    """One decision. Holds the draft and collects actions; lives for one call of :func:`plan`."""
+
+    def __init__(self, observed: Observed, now: datetime) -> None:
+        self.observed = observed
+        self.run = observed.run
+        self.now = now
+        self.draft = Draft(observed.run, now)
+        self.actions: list[Action] = []
+        self.absent: list[str] = []
+        self.requeue: float | None = None
+
+    def plan(self) -> Plan:
+        if self.run.finished:
+            self._stop_active(self.observed.attempts)
+            return Plan(status=self.run.status, actions=tuple(self.actions))
+        for stage in STAGES:
+            if self.draft.stage(stage).end_time is not None:
+                continue
+            if stage is StageName.PUBLISH and not apply_gate(self.run, self.draft):
+                break
+            if not self._drive(stage):
+                break
+        return Plan(
+            status=self.draft.status(),
+            actions=tuple(self.actions),
+            transitions=self.draft.transitions(),
+            confirm_absent=tuple(self.absent),
+            requeue_seconds=self.requeue,
+        )
+
+    def _drive(self, stage: StageName) -> bool:
+        """Move one unfinished stage on; True when it finished in this very look."""
+        attempts = self.observed.of(stage)
+        newest = attempts[-1] if attempts else None
+        self._stop_active(attempts[:-1])
+        status = self.draft.stage(stage)
+        if newest is not None and newest.number > status.attempt:
+            # A crash between starting it and writing the status: it is ours, by name and owner.
+            self.draft.set_stage(stage, attempt=newest.number, job=newest.name, retry_time=None)
+            status = self.draft.stage(stage)
+        current = newest if newest is not None and newest.number == status.attempt else None
+        if status.attempt == 0 or status.retry_time is not None:
+            self._start_when_due(stage)
+            return False
+        if current is None:
+            return self._vanished(stage)
+        if current.active:
+            self._active(current)
+            return False
+        return self._ended(current)
+
+    # -- an attempt that may still do something ---------------------------------------------------------
+
+    def _active(self, attempt: Attempt) -> None:
+        stage = attempt.stage
+        if attempt.started is not None and attempt.state is not AttemptState.PENDING:
+            first = self.draft.stage(stage).start_time or attempt.started
+            self.draft.set_stage(stage, start_time=first, attempt_start_time=attempt.started)
+        if self.run.spec.suspend:
+            self._stop_active((attempt,))
+            self.draft.waiting(
+                Reason.SUSPENDED, f"Stopping {attempt.name}; set spec.suspend to false to go on."
+            )
+            return
+        if attempt.state is AttemptState.STOPPING:
+            # Keeps Suspended when it was set, so that the attempt's end is known to have been asked for.
+            reason = Reason.SUSPENDED if self._was_suspended() else Reason.RETRYING
+            self.draft.waiting(reason, f"{attempt.name} is being stopped; a new attempt follows.")
+            return
+        if attempt.state is AttemptState.PENDING:
+            message = attempt.message or f"{attempt.name} waits to be scheduled."
+            self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.QUEUED, message)
+            self.draft.waiting(Reason.QUEUED, message)
+            return
+        left = self.run.spec.active_deadline_seconds - self._seconds_run(attempt)
+        if left <= 0:
+            self._stop_active((attempt,))
+            self._end_stage(stage, Reason.DEADLINE_EXCEEDED, self._deadline_message())
+            return
+        self.requeue = left
+        self.draft.condition(
+            STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, _RUNNING[stage], f"{attempt.name} is running."
+        )
+        self.draft.waiting(_RUNNING[stage], f"{attempt.name} is running.")
+        if self.observed.progress is not None and self.observed.progress.stage is stage:
+            self.draft.set(progress=self.observed.progress)
+
+    def _stop_active(self, attempts: tuple[Attempt, ...]) -> None:
+        self.actions.extend(
+            StopStage(a.name, a.stage, a.number)
+            for a in attempts
+            if a.active and a.state is not AttemptState.STOPPING
+        )
+
+    # -- an attempt that ended --------------------------------------------------------------------------
+
+    def _ended(self, attempt: Attempt) -> bool:
+        outcome = classify(attempt)
+        ended = attempt.ended or self.now
+        started = attempt.started or self.draft.stage(attempt.stage).attempt_start_time
+        ran = max(0.0, (ended - started).total_seconds()) if started else 0.0
+        status = self.draft.stage(attempt.stage)
+        self.draft.set_stage(
+            attempt.stage,
+            start_time=status.start_time or started,
+            attempt_start_time=None,
+            running_seconds=round(status.running_seconds + ran, 3),
+            exit_reason=outcome.reason[:64],
+        )
+        self.draft.set(progress=None)
+        if outcome.kind is OutcomeKind.DONE:
+            assert attempt.result is not None  # noqa: S101  classify: done means there is a result
+            return record_result(self.draft, self.run, attempt.result, now=self.now)
+        self._record_failure(attempt.stage, outcome, ended)
+        return False
+
+    def _vanished(self, stage: StageName) -> bool:
+        """The status speaks of an attempt that is not there (any more)."""
+        status = self.draft.stage(stage)
+        name = status.job or attempt_name(self.run.metadata.name, stage, status.attempt)
+        self.absent.append(name)
+        ran = 0.0
+        if status.attempt_start_time is not None:
+            ran = max(0.0, (self.now - status.attempt_start_time).total_seconds())
+        summary = self.run.status.condition(ConditionType.SUCCEEDED)
+        asked_for = summary is not None and summary.reason is Reason.SUSPENDED
+        outcome = (
+            Outcome(OutcomeKind.FREE, "Suspended", f"{name} was stopped.") if asked_for else deleted(name)
+        )
+        self.draft.set_stage(
+            stage,
+            attempt_start_time=None,
+            running_seconds=round(status.running_seconds + ran, 3),
+            exit_reason=outcome.reason,
+        )
+        self.draft.set(progress=None)
+        self._record_failure(stage, outcome, self.now)
+        return False
+
+    def _was_suspended(self) -> bool:
+        summary = self.run.status.condition(ConditionType.SUCCEEDED)
+        return summary is not None and summary.reason is Reason.SUSPENDED
+
+    def _record_failure(self, stage: StageName, outcome: Outcome, ended: datetime) -> None:
+        if outcome.kind is OutcomeKind.FINAL:
+            self.draft.fail(stage, outcome, ended)
+            self._end_stage(stage, outcome.ends_run, outcome.message)
+            return
+        status = self.draft.stage(stage)
+        if outcome.kind is OutcomeKind.FREE:
+            self.draft.set_stage(stage, preemptions=status.preemptions + 1, retry_time=ended)
+        else:
+            self.draft.fail(stage, outcome, ended)
+            failures = status.failures + 1
+            self.draft.set_stage(stage, failures=failures)
+            if failures > self.run.spec.backoff_limit:
+                self._end_stage(
+                    stage,
+                    outcome.ends_run,
+                    f"Stage {stage} failed {failures} times, the last time: {outcome.message}",
+                )
+                return
+            self.draft.set_stage(stage, retry_time=ended + timedelta(seconds=backoff_seconds(failures)))
+        self._start_when_due(stage)
+
+    def _end_stage(self, stage: StageName, reason: Reason, message: str) -> None:
+        self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.FALSE, reason, message)
+        self.draft.end(reason, message)
+
+    # -- the next attempt -------------------------------------------------------------------------------
+
+    def _start_when_due(self, stage: StageName) -> None:
+        status = self.draft.stage(stage)
+        if self.run.spec.suspend:
+            self.draft.waiting(Reason.SUSPENDED, "spec.suspend is true; set it to false to go on.")
+            return
+        if self._seconds_run(None) >= self.run.spec.active_deadline_seconds:
+            self._end_stage(stage, Reason.DEADLINE_EXCEEDED, self._deadline_message())
+            return
+        wait = (status.retry_time - self.now).total_seconds() if status.retry_time is not None else 0.0
+        if wait > 0:
+            self.requeue = wait
+            failure = self.draft.get("last_failure")
+            why = f" {failure.reason}: {failure.message}" if failure is not None else ""
+            message = f"Attempt {status.attempt} of {stage} failed; the next one starts in {wait:.0f} s.{why}"
+            self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.RETRYING, message)
+            self.draft.waiting(Reason.RETRYING, message)
+            return
+        self._start(stage, status.attempt + 1)
+
+    def _start(self, stage: StageName, number: int) -> None:
+        name = attempt_name(self.run.metadata.name, stage, number)
+        if name in self.observed.foreign_names:
+            self.requeue = _CONFLICT_SECONDS
+            self.draft.waiting(
+                Reason.NAME_CONFLICT,
+                f"{name} exists in namespace {self.run.metadata.namespace} and belongs to something else; delete or rename it.",
+            )
+            return
+        self.actions.append(StartStage(name, self._request(stage, number)))
+        if self.observed.launch_refusal:
+            self.requeue = _LAUNCH_SECONDS
+            message = f"Creating {name} was refused: {self.observed.launch_refusal}"
+            self.draft.condition(
+                STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.LAUNCH_REFUSED, message
+            )
+            self.draft.waiting(Reason.LAUNCH_REFUSED, message)
+            return
+        self.draft.set_stage(stage, attempt=number, job=name, retry_time=None)
+        message = f"{name} is being started."
+        self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.QUEUED, message)
+        self.draft.waiting(Reason.QUEUED, message)
+
+    def _request(self, stage: StageName, number: int) -> StageRequest:
+        inputs = {
+            earlier: ArtifactRef(uri=done.artifact_uri, digest=done.artifact_digest)
+            for earlier in STAGES[: STAGES.index(stage)]
+            if (done := self.draft.stage(earlier)).artifact_uri is not None
+            and done.artifact_digest is not None
+        }
+        publishing = stage is StageName.PUBLISH
+        return StageRequest(
+            stage=stage,
+            run=RunIdentity(
+                name=self.run.metadata.name, namespace=self.run.metadata.namespace, uid=self.run.metadata.uid
+            ),
+            attempt=number,
+            spec=self.run.spec,
+            pins=self.draft.get("pins"),
+            inputs=inputs,
+            verdict=self.draft.get("verdict") if publishing else None,
+            decision=self.run.spec.gate.decision if publishing else None,
+        )
+
+    # -- time -------------------------------------------------------------------------------------------
+
+    def _seconds_run(self, attempt: Attempt | None) -> float:
+        total = sum(self.draft.stage(stage).running_seconds for stage in STAGES)
+        if attempt is not None and attempt.started is not None:
+            total += max(0.0, (self.now - attempt.started).total_seconds())
+        return total
+
+    def _deadline_message(self) -> str:
+        return (
+            f"The stages ran longer than activeDeadlineSeconds ({self.run.spec.active_deadline_seconds} s); "
+            "raise it in a clone of this run, or make the work smaller."
+        )
