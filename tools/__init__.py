@@ -1,0 +1,1 @@
+"""Tools of the project itself: generators, clusters for trying out, benchmarks. Never imported by the product."""

@@ -1,0 +1,1 @@
+"""Generates ``crds/`` from the contract models. Run ``make crds`` after changing ``api/``."""
