@@ -119,7 +119,7 @@ class _Planner:
             self.draft.waiting(reason, f"{attempt.name} is being stopped; a new attempt follows.")
             return
         if attempt.state is AttemptState.PENDING:
-            message = attempt.message or f"{attempt.name} waits to be scheduled."
+            message = attempt.message or _waits(attempt.name)
             self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.QUEUED, message)
             self.draft.waiting(Reason.QUEUED, message)
             return
@@ -258,7 +258,7 @@ class _Planner:
             self.draft.waiting(Reason.LAUNCH_REFUSED, message)
             return
         self.draft.set_stage(stage, attempt=number, job=name, retry_time=None)
-        message = f"{name} is being started."
+        message = _waits(name)  # the words of the next look as well: no write that says nothing new
         self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.QUEUED, message)
         self.draft.waiting(Reason.QUEUED, message)
 
@@ -296,3 +296,7 @@ class _Planner:
             f"The stages ran longer than activeDeadlineSeconds ({self.run.spec.active_deadline_seconds} s); "
             "raise it in a clone of this run, or make the work smaller."
         )
+
+
+def _waits(name: str) -> str:
+    return f"{name} waits to be scheduled."

@@ -1,0 +1,1 @@
+"""Builders, fakes at the edges, and servers that tests share."""
