@@ -106,7 +106,7 @@ def list_of(description: str, *, maximum: int, minimum: int = 0) -> Any:
     default: dict[str, Any] = {} if minimum else {"default_factory": tuple}
     return Field(
         description=description,
-        min_length=minimum,
+        min_length=minimum or None,
         max_length=maximum,
         json_schema_extra=dict(ListType.ATOMIC),
         **default,

@@ -71,7 +71,7 @@ def evidence(
     criterion = Criterion.model_validate(
         {"name": name, "metric": "editBurden", "minimum": minimum, "maximum": maximum, "mode": mode}
     )
-    middle = (low + high) / 2 if estimate is None else estimate
+    middle = round((low + high) / 2, 6) if estimate is None else estimate
     return CriterionEvidence(
         criterion=criterion, estimate=middle, low=low, high=high, alpha=0.05, n=n, clusters=n, p_value=p_value
     )
