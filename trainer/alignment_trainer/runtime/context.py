@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 from alignment_api.stage import StageRequest
-
 from alignment_trainer.errors import Stopped
 from alignment_trainer.storage.store import ObjectStore
 
