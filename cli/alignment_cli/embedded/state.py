@@ -1,0 +1,186 @@
+"""The state folder: runs and their attempts as files, written atomically, one writer at a time.
+
+Layout::
+
+    <state>/runs/<name>/run.json              the resource with its status
+    <state>/runs/<name>/lock                  held by the `align run` that works on it
+    <state>/runs/<name>/attempts/<attempt>/   request.json · process.json · exit.json · progress.json
+                                              termination.log · output.log
+
+Read by every command that speaks of an embedded run; written by the executor, and by the commands that
+change a spec (approve, suspend, …). Holds no data of the run but what its status holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from alignment_api.names import StageName, attempt_name
+from alignment_api.run import AlignmentRun, transition_errors
+from alignment_api.stage import StageRequest
+from alignment_api.status import AlignmentRunStatus
+from alignment_cli.errors import CommandError
+
+__all__ = ["AttemptFolder", "State", "write_atomically"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old text or the new one and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class AttemptFolder:
+    """Files of one attempt."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.request = path / "request.json"
+        self.process = path / "process.json"
+        self.exit = path / "exit.json"
+        self.progress = path / "progress.json"
+        self.termination = path / "termination.log"
+        self.output = path / "output.log"
+
+    @property
+    def name(self) -> str:
+        """Name of the attempt."""
+        return self.path.name
+
+    def read(self, file: Path) -> dict[str, Any] | None:
+        """A JSON file of the attempt, or None when it is absent or half written by a killed process."""
+        try:
+            wire = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return wire if isinstance(wire, dict) else None
+
+    def read_request(self) -> StageRequest | None:
+        """What the attempt was asked to do."""
+        wire = self.read(self.request)
+        return StageRequest.model_validate(wire) if wire is not None else None
+
+
+class State:
+    """All embedded runs below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """Names of all runs, sorted."""
+        return sorted(path.parent.name for path in self.folder.glob("runs/*/run.json"))
+
+    def run_folder(self, name: str) -> Path:
+        """Folder of one run."""
+        return self.folder / "runs" / name
+
+    def load(self, name: str) -> AlignmentRun:
+        """A run by name. Raises CommandError when there is none."""
+        path = self.run_folder(name) / "run.json"
+        try:
+            return AlignmentRun.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = ", ".join(self.names()) or "none"
+            raise CommandError(
+                f"There is no run {name} in {self.folder} (runs there: {known}); name one of them, or give --state."
+            ) from None
+        except ValueError as error:
+            raise CommandError(
+                f"{path} cannot be read as a run ({error}); restore it or delete the run's folder."
+            ) from None
+
+    def create(self, wanted: AlignmentRun) -> AlignmentRun:
+        """Store a new run with an identity of its own. Raises CommandError when the name is taken by another spec.
+
+        The same spec again is the same run: that is how an interrupted run goes on.
+        """
+        path = self.run_folder(wanted.metadata.name) / "run.json"
+        if path.exists():
+            present = self.load(wanted.metadata.name)
+            if present.spec.model_copy(
+                update={"gate": wanted.spec.gate, "suspend": False}
+            ) != wanted.spec.model_copy(update={"suspend": False}):
+                raise CommandError(
+                    f"Run {wanted.metadata.name} exists in {self.folder} with another spec, and a run's spec does not "
+                    "change; give the new run another metadata.name (align clone), or delete the old one (align delete)."
+                )
+            return present
+        metadata = wanted.metadata.model_copy(
+            update={"uid": str(uuid.uuid4()), "generation": 1, "creation_timestamp": datetime.now(UTC)}
+        )
+        run = wanted.model_copy(update={"metadata": metadata, "status": AlignmentRunStatus()})
+        if errors := transition_errors(run, None):
+            raise CommandError(errors[0])
+        self._save(run)
+        return run
+
+    def save_status(self, run: AlignmentRun, status: AlignmentRunStatus) -> AlignmentRun:
+        """Write a status on top of the newest spec, which another command may have changed meanwhile."""
+        newest = self.load(run.metadata.name)
+        saved = newest.model_copy(update={"status": status})
+        self._save(saved)
+        return saved
+
+    def change_spec(self, name: str, **changes: Any) -> AlignmentRun:
+        """Change what may change (suspend, gate.decision given as ``decision``), under the contract's own rules."""
+        old = self.load(name)
+        wire = old.to_wire()
+        if "decision" in changes:
+            wire["spec"]["gate"]["decision"] = changes.pop("decision")
+        wire["spec"].update(changes)
+        wire["metadata"]["generation"] = old.metadata.generation + 1
+        new = AlignmentRun.model_validate(wire)
+        if errors := transition_errors(new, old):
+            raise CommandError(errors[0])
+        self._save(new)
+        return new
+
+    def delete(self, name: str) -> None:
+        """Forget a run; its artifacts stay."""
+        with self.exclusively(name):
+            shutil.rmtree(self.run_folder(name))
+
+    def attempts(self, name: str) -> list[AttemptFolder]:
+        """Folders of a run's attempts, in no particular order."""
+        return [
+            AttemptFolder(path)
+            for path in sorted((self.run_folder(name) / "attempts").glob("*"))
+            if path.is_dir()
+        ]
+
+    def attempt(self, run: str, stage: StageName, number: int) -> AttemptFolder:
+        """Folder of one attempt, existing or not."""
+        return AttemptFolder(self.run_folder(run) / "attempts" / attempt_name(run, stage, number))
+
+    @contextmanager
+    def exclusively(self, name: str) -> Iterator[None]:
+        """Hold a run for this process. Raises CommandError at once when another process works on it."""
+        path = self.run_folder(name) / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CommandError(
+                    f"Another align process works on run {name} in {self.folder}; wait for it, or watch it with align status."
+                ) from None
+            yield
+
+    def _save(self, run: AlignmentRun) -> None:
+        path = self.run_folder(run.metadata.name) / "run.json"
+        write_atomically(path, json.dumps(run.to_wire(), indent=2, ensure_ascii=False) + "\n")
