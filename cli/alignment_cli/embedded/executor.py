@@ -20,7 +20,7 @@ from alignment_api.status import ProgressStatus
 from alignment_cli.embedded import process
 from alignment_cli.embedded.observe import observe
 from alignment_cli.embedded.state import State
-from alignment_operator.core.actions import Plan, StartStage, StopStage
+from alignment_operator.core.actions import Plan, StopStage
 from alignment_operator.core.observed import Observed
 from alignment_operator.core.plan import plan
 
@@ -97,7 +97,7 @@ class Executor:
         for action in planned.actions:
             if isinstance(action, StopStage):
                 self._stop(run, action)
-            elif isinstance(action, StartStage) and not self._interrupted:
+            elif not self._interrupted:
                 folder = self._state.attempt(run.metadata.name, action.stage, action.attempt)
                 folder.path.mkdir(parents=True, exist_ok=True)
                 self._children[action.name] = process.start(folder, action.request)

@@ -21,7 +21,9 @@ __all__ = ["Progress", "StageContext"]
 class Progress(Protocol):
     """Where a stage says how far it is; read by ``/progress``, ``/metrics`` and the terminal bar."""
 
-    def update(self, step: int, steps: int, *, activity: str = "", metrics: dict[str, float] | None = None) -> None:
+    def update(
+        self, step: int, steps: int, *, activity: str = "", metrics: dict[str, float] | None = None
+    ) -> None:
         """Report ``step`` of ``steps`` done. activity: a few words; metrics: latest values by metric name."""
         ...
 

@@ -1,0 +1,141 @@
+"""``alignment-trainer {prepare|train|evaluate|publish} --request FILE``: one stage, one process, one exit code.
+
+The one place where errors become exit codes. A person sees a sentence; a traceback goes to the log only for
+what is a defect of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+
+from alignment_api.exitcodes import StageExit
+from alignment_api.names import StageName
+from alignment_api.stage import StageRequest, StageResult
+from alignment_trainer.errors import RequestError, StageError, TemporaryError
+from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.progress import PROGRESS_FILE, ProgressReporter
+from alignment_trainer.runtime.request import read_request
+from alignment_trainer.runtime.results import existing_result, say_failure, say_result, store_result
+from alignment_trainer.runtime.server import serve
+from alignment_trainer.storage.registry import Stores
+
+__all__ = ["main", "run_stage"]
+
+_log = logging.getLogger("alignment_trainer")
+_MODULES = {
+    StageName.PREPARE: "alignment_trainer.data.stage",
+    StageName.TRAIN: "alignment_trainer.training.stage",
+    StageName.EVALUATE: "alignment_trainer.evaluation.stage",
+    StageName.PUBLISH: "alignment_trainer.publishing.stage",
+}
+SCRATCH = "ALIGNMENT_SCRATCH"
+"""Environment variable: folder for models and checkpoints in work; absent: the system's temporary folder."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="alignment-trainer", description="Run one stage of an alignment run."
+    )
+    parser.add_argument("stage", choices=[str(stage) for stage in StageName])
+    parser.add_argument("--request", type=Path, required=True, metavar="FILE", help="the stage request, JSON")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    _stay_offline()
+    stop = threading.Event()
+    _stop_on_sigterm(stop)
+    try:
+        request = read_request(parsed.request, StageName(parsed.stage))
+        result = run_stage(request, stop)
+        say_result(result)
+    except StageError as error:
+        return _fail(error)
+    except OSError as error:
+        return _fail(_disk_trouble(error))
+    except Exception:  # noqa: BLE001  the last line of defence: whatever is left is our defect, said once
+        _log.exception("stage %s failed by a defect of the product", parsed.stage)
+        return 1
+    return StageExit.DONE
+
+
+def run_stage(request: StageRequest, stop: threading.Event) -> StageResult:
+    """Carry out a request, or re-emit the result of an earlier attempt at the same input."""
+    stores = Stores(request.spec.storage)
+    artifacts = stores(request.result_uri)
+    earlier = existing_result(request, artifacts)
+    if earlier is not None:
+        _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
+        return earlier
+    file = os.environ.get(PROGRESS_FILE)
+    reporter = ProgressReporter(request.stage, Path(file) if file else None)
+    scratch = _scratch(request)
+    with serve(reporter) as port:
+        run = f"{request.run.namespace}/{request.run.name}"
+        _log.info(
+            "stage %s, attempt %d of %s, progress on port %d", request.stage, request.attempt, run, port
+        )
+        context = StageContext(request=request, store=stores, scratch=scratch, progress=reporter, stop=stop)
+        result: StageResult = import_module(_MODULES[request.stage]).run(context)
+    store_result(request, result, artifacts)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return result
+
+
+def _scratch(request: StageRequest) -> Path:
+    """A folder named after the input, so that a new attempt on the same machine finds what the last one left."""
+    root = Path(os.environ.get(SCRATCH) or tempfile.gettempdir())
+    folder = root / f"alignment-{request.run.uid[:8]}-{request.stage}-{request.input_digest[-12:]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _fail(error: StageError) -> int:
+    _log.error("%s: %s", error.reason, error.message)
+    say_failure(error)
+    return error.exit_code
+
+
+def _disk_trouble(error: OSError) -> StageError:
+    """Trouble with this machine's disk, in words; storage modules have said theirs already."""
+    where = error.filename or "the scratch folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TemporaryError(
+            f"No space left while writing {where}; free some, or set {SCRATCH} to a larger disk.",
+            reason="DiskFull",
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return RequestError(
+            f"{where} cannot be written ({error.strerror}); set {SCRATCH} to a writable folder.",
+            reason="NotWritable",
+        )
+    return TemporaryError(f"{where}: {error.strerror or error}; it is tried again.", reason="SystemTrouble")
+
+
+def _stop_on_sigterm(stop: threading.Event) -> None:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _stay_offline() -> None:
+    """No telemetry and no hub, before any library reads its settings; hf:// URIs lift the second for one download."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Serves ``/progress`` (JSON) and ``/metrics`` (Prometheus text) of a running stage from a thread.
+
+In a pod the operator and Prometheus read it on port 8081; on one machine the port is chosen freely and only
+loopback listens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from alignment_trainer.errors import RequestError
+from alignment_trainer.runtime.progress import ProgressReporter
+
+__all__ = ["PROGRESS_ADDRESS", "metrics_text", "serve"]
+
+PROGRESS_ADDRESS = "ALIGNMENT_PROGRESS_ADDRESS"
+"""Environment variable ``host:port``; pods set 0.0.0.0:8081; default 127.0.0.1:0."""
+_log = logging.getLogger(__name__)
+_NOT_A_NAME = re.compile(r"[^a-z0-9_]+")
+
+
+@contextmanager
+def serve(reporter: ProgressReporter) -> Iterator[int]:
+    """Serve until the block ends; yields the port. Raises RequestError when the address cannot be used."""
+    address = os.environ.get(PROGRESS_ADDRESS, "127.0.0.1:0")
+    host, _, port = address.rpartition(":")
+    try:
+        server = ThreadingHTTPServer((host, int(port)), _handler(reporter))
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"{PROGRESS_ADDRESS}={address} cannot be listened on ({error}); give a free host:port."
+        ) from error
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="progress", daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def metrics_text(reporter: ProgressReporter) -> str:
+    """Prometheus text of the present state: step counts and the stage's own latest values."""
+    status, metrics = reporter.snapshot()
+    label = f'{{stage="{status.stage}"}}'
+    lines = [
+        "# HELP alignment_stage_step Steps done by the running stage.",
+        "# TYPE alignment_stage_step gauge",
+        f"alignment_stage_step{label} {status.step}",
+        "# HELP alignment_stage_steps Steps of the running stage in all.",
+        "# TYPE alignment_stage_steps gauge",
+        f"alignment_stage_steps{label} {status.steps}",
+    ]
+    for name, value in sorted(metrics.items()):
+        metric = f"alignment_stage_{_NOT_A_NAME.sub('_', name.lower()).strip('_')}"
+        lines += [
+            f"# HELP {metric} Latest {name} of the running stage.",
+            f"# TYPE {metric} gauge",
+            f"{metric}{label} {value!r}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _handler(reporter: ProgressReporter) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/progress":
+                self._answer("application/json", json.dumps(reporter.to_wire()))
+            elif self.path == "/metrics":
+                self._answer("text/plain; version=0.0.4; charset=utf-8", metrics_text(reporter))
+            else:
+                self.send_error(404)
+
+        def _answer(self, content_type: str, text: str) -> None:
+            body = text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+            _log.debug(format, *args)
+
+    return Handler
