@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -21,11 +22,18 @@ __all__ = ["Absent", "Condition", "ConditionFailed", "Matches", "ObjectInfo", "O
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One stored object. size: bytes; etag: opaque version token, changes whenever the content does."""
+    """One stored object.
+
+    size: bytes. etag: opaque version token, changes whenever the content does. modified: when it was
+    written. sha256: hex, where the store keeps it beside the object (S3 objects written by us, ``stat``
+    and ``get`` only); None means unknown, see ``folders.object_sha256``.
+    """
 
     uri: str
     size: int
     etag: str
+    modified: datetime | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,9 @@ class ObjectStore(Protocol):
         """The object, or None when it does not exist."""
         ...
 
-    def open(self, uri: str, *, offset: int = 0, length: int | None = None) -> AbstractContextManager[BinaryIO]:
+    def open(
+        self, uri: str, *, offset: int = 0, length: int | None = None
+    ) -> AbstractContextManager[BinaryIO]:
         """Stream the bytes from ``offset`` on. A stream that ends early raises TemporaryError while reading."""
         ...
 

@@ -1,0 +1,45 @@
+"""Fixtures that every folder of tests may use."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from support import s3server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3server.S3Server]:
+    """A real S3 server, one per test process; skipped where it cannot be had, failed there when CI=true."""
+    started = s3server.running(tmp_path_factory.mktemp("s3") / "objects")
+    try:
+        server = started.__enter__()
+    except s3server.Unavailable as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs a real S3 server: {reason}")
+        pytest.skip(f"no S3 server: {reason}")
+    try:
+        yield server
+    finally:
+        started.__exit__(None, None, None)
+
+
+@pytest.fixture
+def s3(s3_server: s3server.S3Server, monkeypatch: pytest.MonkeyPatch) -> s3server.S3Server:
+    """The S3 server, with this process's environment holding its credentials and nobody else's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    return s3_server
+
+
+@pytest.fixture
+def bucket(s3: s3server.S3Server) -> str:
+    """URI of an empty bucket of this test alone."""
+    return s3.create_bucket(f"test-{secrets.token_hex(6)}")

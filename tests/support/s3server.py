@@ -1,0 +1,150 @@
+"""A real S3 server for tests: versitygw on a random port of the loopback, keeping objects in a folder.
+
+The binary is taken from PATH, or built once from its Go module into the user's cache. Where neither is
+possible the tests that need it are skipped with the reason; with ``CI=true`` they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment_api.spec import StorageSpec
+
+MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+ACCESS_KEY = "test-access"
+SECRET_KEY = "test-secret-never-printed"
+_START_SECONDS = 20.0
+
+
+class Unavailable(Exception):
+    """Why there is no server."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server. environment: what a process needs to reach it with boto3's own chain."""
+
+    endpoint: str
+    folder: Path
+
+    @property
+    def spec(self) -> StorageSpec:
+        return StorageSpec(endpoint=self.endpoint, region="us-east-1")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self) -> Any:
+        """A plain boto3 client, for looking behind the store's back."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+    def create_bucket(self, name: str) -> str:
+        """Make an empty bucket; returns its URI, which ends with ``/``."""
+        self.client().create_bucket(Bucket=name)
+        return f"s3://{name}/"
+
+
+def find_or_build() -> Path:
+    """The versitygw binary. Raises Unavailable with the reason. The build takes a minute or two, once."""
+    found = shutil.which("versitygw")
+    if found:
+        return Path(found)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignment-operator" / "bin"
+    binary = cache / "versitygw"
+    if binary.exists():
+        return binary
+    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    if go is None:
+        raise Unavailable("versitygw is not on PATH and Go, which would build it, is not installed")
+    cache.mkdir(parents=True, exist_ok=True)
+    # Built beside its place: parallel test processes each see nothing or a whole binary.
+    building = cache / f".building-{os.getpid()}"
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(building), "GOFLAGS": "-trimpath"}
+    built = subprocess.run(
+        [go, "install", "-ldflags", "-s -w", MODULE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        if built.returncode != 0:
+            raise Unavailable(f"building {MODULE} failed: {built.stderr.strip().splitlines()[-1:]}")
+        (building / "versitygw").replace(binary)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return binary
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[S3Server]:
+    """Run a server that keeps its objects in ``folder``; stopped at the end."""
+    binary = find_or_build()
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    log = folder.parent / "versitygw.log"
+    environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [binary, "--port", f"127.0.0.1:{port}", "--health", "/healthz", "--quiet", "posix", str(folder)],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_until_healthy(process, port, log)
+            yield S3Server(f"http://127.0.0.1:{port}", folder)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Unavailable(f"versitygw ended with {process.returncode}: {log.read_text()[-500:]}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1):
+                return
+        except OSError:
+            pause.wait(0.05)
+    raise Unavailable(f"versitygw did not answer within {_START_SECONDS:.0f} s: {log.read_text()[-500:]}")
