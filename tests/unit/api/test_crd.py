@@ -11,7 +11,17 @@ from tools.crdgen.__main__ import TARGET, crd, render
 
 from alignment_api.run import AlignmentRun, transition_errors
 from alignment_api.spec import AlignmentRunSpec
-from support.crd_cases import CASES, TRANSITIONS, BoundCase, Case, Transition, bound_cases, full
+from support.crd_cases import (
+    CASES,
+    TRANSITIONS,
+    BoundCase,
+    Case,
+    Transition,
+    bound_cases,
+    changed,
+    full,
+    minimal,
+)
 
 SCHEMA: dict[str, Any] = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 SPEC: dict[str, Any] = SCHEMA["properties"]["spec"]
@@ -158,3 +168,22 @@ def test_unknown_fields_are_errors() -> None:
     manifest["spec"]["training"]["learningrate"] = 1e-4
     with pytest.raises(ValidationError, match="learningrate"):
         AlignmentRun.model_validate(manifest)
+
+
+def test_a_waiting_run_accepts_one_decision_and_keeps_it() -> None:
+    waiting = {
+        "type": "Succeeded",
+        "status": "Unknown",
+        "reason": "AwaitingDecision",
+        "lastTransitionTime": "2026-01-05T12:00:00Z",
+    }
+    asked = AlignmentRun.model_validate(minimal() | {"status": {"conditions": [waiting]}})
+    approved = AlignmentRun.model_validate(
+        changed(
+            asked.to_wire(), "spec.gate.decision", {"result": "Approve", "by": "someone", "reason": "read it"}
+        )
+    )
+    assert transition_errors(approved, asked) == []
+    for later in ({"result": "Reject", "by": "someone", "reason": "read it again"}, ...):
+        other = AlignmentRun.model_validate(changed(approved.to_wire(), "spec.gate.decision", later))
+        assert "decision may be set once and not changed" in transition_errors(other, approved)
