@@ -4,6 +4,7 @@ Layout::
 
     <state>/runs/<name>/run.json              the resource with its status
     <state>/runs/<name>/lock                  held by the `align run` that works on it
+    <state>/runs/<name>/writing               held for the moment of a change of run.json
     <state>/runs/<name>/attempts/<attempt>/   request.json · process.json · exit.json · progress.json
                                               termination.log · output.log
 
@@ -131,23 +132,24 @@ class State:
 
     def save_status(self, run: AlignmentRun, status: AlignmentRunStatus) -> AlignmentRun:
         """Write a status on top of the newest spec, which another command may have changed meanwhile."""
-        newest = self.load(run.metadata.name)
-        saved = newest.model_copy(update={"status": status})
-        self._save(saved)
+        with self._changing(run.metadata.name):
+            saved = self.load(run.metadata.name).model_copy(update={"status": status})
+            self._save(saved)
         return saved
 
     def change_spec(self, name: str, **changes: Any) -> AlignmentRun:
         """Change what may change (suspend, gate.decision given as ``decision``), under the contract's own rules."""
-        old = self.load(name)
-        wire = old.to_wire()
-        if "decision" in changes:
-            wire["spec"]["gate"]["decision"] = changes.pop("decision")
-        wire["spec"].update(changes)
-        wire["metadata"]["generation"] = old.metadata.generation + 1
-        new = AlignmentRun.model_validate(wire)
-        if errors := transition_errors(new, old):
-            raise CommandError(errors[0])
-        self._save(new)
+        with self._changing(name):
+            old = self.load(name)
+            wire = old.to_wire()
+            if "decision" in changes:
+                wire["spec"]["gate"]["decision"] = changes.pop("decision")
+            wire["spec"].update(changes)
+            wire["metadata"]["generation"] = old.metadata.generation + 1
+            new = AlignmentRun.model_validate(wire)
+            if errors := transition_errors(new, old):
+                raise CommandError(errors[0])
+            self._save(new)
         return new
 
     def delete(self, name: str) -> None:
@@ -179,6 +181,15 @@ class State:
                 raise CommandError(
                     f"Another align process works on run {name} in {self.folder}; wait for it, or watch it with align status."
                 ) from None
+            yield
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """Between reading a run and writing it back, nobody else writes: held for a moment, waited for."""
+        path = self.run_folder(name) / "writing"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _save(self, run: AlignmentRun) -> None:

@@ -1,0 +1,62 @@
+"""Where runs live: the state folder of this machine, or a cluster. The same verbs on both.
+
+``choose`` decides by what the person said: ``--state`` means this machine, ``--namespace`` or ``--context``
+a cluster; without either, this machine where its state folder exists, else the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from alignment_api.names import StageName
+from alignment_api.run import AlignmentRun
+from alignment_cli.errors import CommandError
+
+__all__ = ["DEFAULT_STATE", "Backend", "choose"]
+
+DEFAULT_STATE = Path(".align")
+
+
+class Backend(Protocol):
+    """Runs and what can be done with them."""
+
+    def list(self) -> list[AlignmentRun]:
+        """All runs, oldest first."""
+        ...
+
+    def get(self, name: str) -> AlignmentRun:
+        """One run. Raises CommandError when there is none."""
+        ...
+
+    def change(self, name: str, **changes: Any) -> AlignmentRun:
+        """Set ``suspend`` or ``decision``. Raises CommandError with the rule's sentence when it is refused."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a run and what still works for it; its artifacts stay."""
+        ...
+
+    def logs(self, name: str, stage: StageName | None, *, follow: bool) -> Iterator[str]:
+        """Lines of a stage's newest attempt; of the newest stage when none is named."""
+        ...
+
+    def user(self) -> str:
+        """Who is asking, for decisions."""
+        ...
+
+
+def choose(state: Path | None, namespace: str | None, context: str | None) -> Backend:
+    """The backend for a command's options."""
+    if state is not None and (namespace or context):
+        raise CommandError(
+            "--state means this machine, --namespace and --context a cluster; give one or the other."
+        )
+    if state is not None or not (namespace or context or not DEFAULT_STATE.is_dir()):
+        from alignment_cli.embedded.backend import EmbeddedBackend
+
+        return EmbeddedBackend(state or DEFAULT_STATE)
+    from alignment_cli.cluster.backend import ClusterBackend
+
+    return ClusterBackend(namespace, context)

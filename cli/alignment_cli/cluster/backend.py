@@ -1,0 +1,93 @@
+"""Runs on a cluster, behind the verbs that both kinds of runs share.
+
+Everything goes through the ``kubectl`` binary: it brings the person's contexts, credentials and plug-ins,
+and it is there wherever ``kubectl align`` is.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from alignment_api.exitcodes import AlignExit
+from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
+from alignment_api.run import AlignmentRun
+from alignment_cli.errors import CommandError
+
+__all__ = ["ClusterBackend"]
+
+_RESOURCE = f"{PLURAL}.{GROUP}"
+
+
+class ClusterBackend:
+    """See :class:`alignment_cli.backend.Backend`. namespace, context: as for kubectl; None: kubectl's own."""
+
+    def __init__(self, namespace: str | None, context: str | None) -> None:
+        self._options = [f"--namespace={namespace}"] if namespace else []
+        self._options += [f"--context={context}"] if context else []
+
+    def list(self) -> list[AlignmentRun]:
+        """See Backend."""
+        answer = json.loads(
+            self._kubectl("get", _RESOURCE, "-o", "json", "--sort-by=.metadata.creationTimestamp")
+        )
+        return [AlignmentRun.model_validate(item) for item in answer["items"]]
+
+    def get(self, name: str) -> AlignmentRun:
+        """See Backend."""
+        return AlignmentRun.model_validate_json(self._kubectl("get", _RESOURCE, name, "-o", "json"))
+
+    def change(self, name: str, **changes: Any) -> AlignmentRun:
+        """See Backend. The API server checks the rules and the admission policy who may decide."""
+        spec = {key: value for key, value in changes.items() if key != "decision"}
+        if "decision" in changes:
+            spec["gate"] = {"decision": changes["decision"]}
+        patch = json.dumps({"spec": spec})
+        return AlignmentRun.model_validate_json(
+            self._kubectl("patch", _RESOURCE, name, "--type=merge", "-p", patch, "-o", "json")
+        )
+
+    def delete(self, name: str) -> None:
+        """See Backend."""
+        self._kubectl("delete", _RESOURCE, name, "--wait=false")
+
+    def logs(self, name: str, stage: StageName | None, *, follow: bool) -> Iterator[str]:
+        """See Backend."""
+        selector = f"{LABEL_RUN}={name}" + (f",{LABEL_STAGE}={stage}" if stage else "")
+        pods = json.loads(self._kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+        if not pods:
+            raise CommandError(
+                f"There is no pod of run {name}{f', stage {stage}' if stage else ''}; see align status {name}."
+            )
+        newest = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"]
+        command = ["kubectl", *self._options, "logs", newest, *(["--follow"] if follow else [])]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None  # noqa: S101  asked for above
+            for line in process.stdout:
+                yield line.rstrip("\n")
+
+    def user(self) -> str:
+        """See Backend: the name by which the API server knows the person."""
+        answer = json.loads(self._kubectl("auth", "whoami", "-o", "json"))
+        return str(answer["status"]["userInfo"]["username"])
+
+    def _kubectl(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                ["kubectl", *self._options, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise CommandError(
+                "There is no state folder here and no kubectl on the PATH; give --state DIR for runs of this machine, "
+                "or install kubectl for runs on a cluster."
+            ) from None
+        if done.returncode != 0:
+            raise CommandError(
+                done.stderr.strip() or "kubectl failed without a word", exit_code=AlignExit.OTHER
+            )
+        return done.stdout

@@ -1,0 +1,1 @@
+"""One module per group of verbs. A command parses, calls and prints; what it decides elsewhere is decided there."""

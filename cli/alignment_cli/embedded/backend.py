@@ -1,0 +1,80 @@
+"""Runs in a state folder, behind the verbs that both kinds of runs share."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alignment_api.names import STAGES, StageName
+from alignment_api.run import AlignmentRun
+from alignment_cli.embedded.process import alive, pid_of
+from alignment_cli.embedded.state import AttemptFolder, State
+from alignment_cli.errors import CommandError
+
+__all__ = ["EmbeddedBackend"]
+
+_FOLLOW_SECONDS = 0.2
+
+
+class EmbeddedBackend:
+    """See :class:`alignment_cli.backend.Backend`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._state = State(folder)
+
+    def list(self) -> list[AlignmentRun]:
+        """See Backend."""
+        runs = [self._state.load(name) for name in self._state.names()]
+        return sorted(runs, key=lambda run: str(run.metadata.creation_timestamp))
+
+    def get(self, name: str) -> AlignmentRun:
+        """See Backend."""
+        return self._state.load(name)
+
+    def change(self, name: str, **changes: Any) -> AlignmentRun:
+        """See Backend. A run that is being worked on sees the change at its next look."""
+        return self._state.change_spec(name, **changes)
+
+    def delete(self, name: str) -> None:
+        """See Backend."""
+        self._state.load(name)
+        for folder in self._state.attempts(name):
+            pid = pid_of(folder)
+            if pid is not None:
+                os.killpg(pid, signal.SIGTERM)
+        self._state.delete(name)
+
+    def logs(self, name: str, stage: StageName | None, *, follow: bool) -> Iterator[str]:
+        """See Backend."""
+        self._state.load(name)
+        folder = self._newest(name, stage)
+        with folder.output.open(encoding="utf-8", errors="replace") as file:
+            while True:
+                line = file.readline()
+                if line:
+                    yield line.rstrip("\n")
+                elif follow and alive(folder):
+                    time.sleep(_FOLLOW_SECONDS)  # a file has no event to wait for that works everywhere
+                else:
+                    return
+
+    def user(self) -> str:
+        """See Backend."""
+        return getpass.getuser()
+
+    def _newest(self, name: str, stage: StageName | None) -> AttemptFolder:
+        order = {str(known): index for index, known in enumerate(STAGES)}
+        found = []
+        for folder in self._state.attempts(name):
+            request = folder.read_request()
+            if request is not None and folder.output.exists() and stage in (None, request.stage):
+                found.append(((order[request.stage], request.attempt), folder))
+        if not found:
+            what = f"stage {stage} of run {name}" if stage else f"run {name}"
+            raise CommandError(f"There is no log of {what} yet; see align status {name}.")
+        return max(found, key=lambda pair: pair[0])[1]

@@ -1,0 +1,70 @@
+"""What a person watches while ``align run`` works: the story of the run, redrawn as it changes.
+
+On a terminal the screen is redrawn; elsewhere each change is one line, so that a log stays readable.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from alignment_api.conditions import ConditionType
+from alignment_api.run import AlignmentRun
+from alignment_api.status import ProgressStatus
+from alignment_cli.output import console
+from alignment_cli.view import run_story
+
+__all__ = ["LineView", "TerminalView"]
+
+
+class TerminalView:
+    """Redraws the story; a context manager. Implements ``Listener``."""
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(console=console(), auto_refresh=False)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._live.stop()
+
+    def changed(self, run: AlignmentRun) -> None:
+        """Redraw."""
+        self._live.update(run_story(run), refresh=True)
+
+    def progressed(self, run: AlignmentRun, progress: ProgressStatus) -> None:
+        """Redraw with fresh progress."""
+        status = run.status.model_copy(update={"progress": progress})
+        self.changed(run.model_copy(update={"status": status}))
+
+
+class LineView:
+    """One line a change; a context manager. Implements ``Listener``."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return None
+
+    def changed(self, run: AlignmentRun) -> None:
+        """Say where the run stands, if that is news."""
+        summary = run.status.condition(ConditionType.SUCCEEDED)
+        if summary is not None:
+            self._say(f"{run.metadata.name}: {summary.reason}. {summary.message}".rstrip())
+
+    def progressed(self, run: AlignmentRun, progress: ProgressStatus) -> None:
+        """Say every tenth of a stage."""
+        if progress.steps:
+            self._say(
+                f"{run.metadata.name}: {progress.stage} {progress.percent // 10 * 10} % {progress.activity}".rstrip()
+            )
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            console().print(line, markup=False)

@@ -1,0 +1,63 @@
+"""``align``, also installed as ``kubectl-align``: parses, calls, prints. The one place where errors become exit codes.
+
+Modules of the verbs are small and import what is heavy inside the function that needs it, so that
+``align --help`` answers in half a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from alignment_api.exitcodes import AlignExit
+from alignment_cli.commands import manage, run
+from alignment_cli.errors import CommandError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="align",
+    help="Preference alignment with a decision: run, watch and judge AlignmentRuns on this machine or a cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for group in (run, manage):
+    group.register(app)
+
+
+def main() -> None:
+    """Entry point. A person sees one message; a traceback only with ALIGN_TRACEBACK=1."""
+    try:
+        code = app(standalone_mode=False)
+    except CommandError as error:
+        _end(error.message, error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _end(error.format_message(), AlignExit.REQUEST_INVALID)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _end("Interrupted; the same command goes on where it stopped.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("ALIGN_TRACEBACK"):
+            raise
+        _end(
+            f"A defect of align: {type(error).__name__}: {error}. ALIGN_TRACEBACK=1 shows where.",
+            AlignExit.OTHER,
+        )
+    sys.exit(code or 0)
+
+
+def _end(message: str, code: int) -> None:
+    sys.stderr.write(f"align: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
