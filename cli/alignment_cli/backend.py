@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alignment_api.names import StageName
-from alignment_api.run import AlignmentRun
 from alignment_cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from alignment_api.run import AlignmentRun  # building the contract's models takes a while
 
 __all__ = ["DEFAULT_STATE", "Backend", "choose"]
 

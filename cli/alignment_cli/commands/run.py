@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alignment_api.exitcodes import AlignExit
-from alignment_api.run import AlignmentRun
 from alignment_cli.backend import DEFAULT_STATE
 from alignment_cli.commands.options import OutputOption, State
 from alignment_cli.errors import CommandError
-from alignment_cli.outcome import exit_code
 from alignment_cli.output import Output, console, emit
+
+if TYPE_CHECKING:
+    from alignment_api.run import AlignmentRun  # building the contract's models takes a while
 
 __all__ = ["execute", "register"]
 
@@ -39,6 +40,8 @@ def run(
     Exit code: 0 published, 3 gate failed or rejected, 4 inconclusive or waiting for a person, 65 bad data,
     64 bad request, 1 anything else.
     """
+    from alignment_cli.outcome import exit_code
+
     folder = state or DEFAULT_STATE
     if (file is None) == (name is None):
         raise CommandError("Give either a manifest (-f run.yaml) or the name of a run in the state folder.")
