@@ -133,6 +133,10 @@ class LocalStore:
             except OSError as error:
                 raise file_error(error, target) from None
 
+    def local_path(self, uri: str) -> Path | None:
+        """See :class:`ObjectStore`."""
+        return self._path(uri)
+
     def delete(self, uri: str) -> None:
         """See :class:`ObjectStore`."""
         path = self._path(uri)

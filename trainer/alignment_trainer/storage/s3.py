@@ -242,6 +242,10 @@ class S3Store:
                 )
         return self._written(target, size=info.size)
 
+    def local_path(self, uri: str) -> Path | None:  # noqa: ARG002
+        """See :class:`ObjectStore`. Never: these objects lie on no machine of ours."""
+        return None
+
     def delete(self, uri: str) -> None:
         """See :class:`ObjectStore`."""
         bucket, key = _bucket_and_key(uri)

@@ -100,6 +100,10 @@ class ObjectStore(Protocol):
         """Copy within this store, on the server where it can. Never a lock."""
         ...
 
+    def local_path(self, uri: str) -> Path | None:
+        """Where an object or folder lies on this machine, to be read in place; None when it does not."""
+        ...
+
     def delete(self, uri: str) -> None:
         """Delete an object; deleting what is absent is success."""
         ...
