@@ -1,0 +1,82 @@
+"""Digests of model folders, without reading gigabytes twice.
+
+A folder's own ``SHA256SUMS`` is believed (every file is checked against it when it is fetched). Without one the
+files are read through once, and the sums are kept in a cache under the state of the folder: names, sizes, etags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alignment_trainer.errors import RequestError
+from alignment_trainer.models.folder import ModelFolder, counts
+from alignment_trainer.storage import uris
+from alignment_trainer.storage.folders import SUMS, object_sha256, read_sums, sums_digest
+from alignment_trainer.storage.store import ObjectStore
+
+__all__ = ["ModelSums", "model_sums"]
+
+
+@dataclass(frozen=True)
+class ModelSums:
+    """Digest of a model folder, and the sha256 of each file that counts.
+
+    digest: of ``SHA256SUMS`` where the folder has one; else of the one that its files would have.
+    """
+
+    digest: str
+    sums: Mapping[str, str]
+
+
+def model_sums(
+    folder: ModelFolder,
+    store: ObjectStore,
+    *,
+    cache: str | None = None,
+    cache_store: ObjectStore | None = None,
+) -> ModelSums:
+    """Digest and sums of a model folder. cache: folder URI for sums that have to be computed; needs cache_store."""
+    declared = read_sums(store, folder.uri)
+    if declared is not None:
+        sums = _declared(folder, {name: sha256 for name, sha256 in declared.items() if counts(name)})
+        return ModelSums(sums_digest(declared), sums)
+    sums = _cached(folder, store, cache, cache_store)
+    return ModelSums(sums_digest(sums), sums)
+
+
+def _cached(
+    folder: ModelFolder, store: ObjectStore, cache: str | None, cache_store: ObjectStore | None
+) -> dict[str, str]:
+    if cache is None or cache_store is None:
+        return _computed(folder, store)
+    kept_uri = uris.join(cache, _state(folder) + ".json")
+    if cache_store.stat(kept_uri) is not None:
+        kept = json.loads(cache_store.get(kept_uri)[0])
+        if isinstance(kept, dict) and kept.keys() == folder.files.keys():
+            return {str(name): str(sha256) for name, sha256 in kept.items()}
+    sums = _computed(folder, store)
+    cache_store.put(kept_uri, json.dumps(sums, sort_keys=True).encode())
+    return sums
+
+
+def _declared(folder: ModelFolder, declared: dict[str, str]) -> dict[str, str]:
+    odd = sorted(declared.keys() ^ folder.files.keys())
+    if odd:
+        raise RequestError(
+            f"Model folder {folder.uri}: {odd[0]} is {'listed in' if odd[0] in declared else 'not listed in'} {SUMS} "
+            f"but {'absent' if odd[0] in declared else 'present'}; restore the folder, or delete {SUMS}.",
+            reason="ChecksumsInvalid",
+        )
+    return declared
+
+
+def _computed(folder: ModelFolder, store: ObjectStore) -> dict[str, str]:
+    return {name: object_sha256(store, uris.join(folder.uri, name)) for name in sorted(folder.files)}
+
+
+def _state(folder: ModelFolder) -> str:
+    lines = [f"{info.uri} {info.size} {info.etag}" for _, info in sorted(folder.files.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
