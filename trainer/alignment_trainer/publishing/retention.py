@@ -1,0 +1,108 @@
+"""Deletes run folders below ``artifacts`` whose time is over. Called after each publication and by ``align gc``.
+
+Conservative: a folder goes only when its newest object is older than the retention, and never when an alias
+points, or last pointed, to the version that came from it. Ledger and caches are not run folders and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pydantic import ValidationError
+
+from alignment_api.stage import StageResult
+from alignment_trainer.models.aliases import read_alias
+from alignment_trainer.storage import uris
+from alignment_trainer.storage.folders import delete_folder
+from alignment_trainer.storage.store import ObjectStore
+
+__all__ = ["RunFolder", "collect_expired", "expired_runs", "run_folders"]
+
+StoreOf = Callable[[str], ObjectStore]
+_PER_PUBLICATION: Final = 20
+"""Folders deleted after one publication at most: housekeeping must not hold up a release."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's artifacts. version: name of the version it would publish. newest: of its objects; size: bytes."""
+
+    uri: str
+    version: str
+    newest: datetime
+    objects: int
+    size: int
+
+
+def run_folders(artifacts_uri: str, stores: StoreOf) -> tuple[RunFolder, ...]:
+    """All runs below ``artifacts``, by URI. One listing, however many there are."""
+    root = uris.join(artifacts_uri, "runs") + "/"
+    found: dict[str, RunFolder] = {}
+    for info in stores(root).list(root):
+        parts = uris.relative(info.uri, root).split("/")
+        if len(parts) < 3:
+            continue  # not ours: <namespace>/<name>-<uid8>/…
+        uri = uris.join(root, parts[0], parts[1]) + "/"
+        modified = info.modified or datetime.now(UTC)
+        old = found.get(uri, RunFolder(uri, parts[1], modified, 0, 0))
+        found[uri] = RunFolder(
+            uri, old.version, max(old.newest, modified), old.objects + 1, old.size + info.size
+        )
+    return tuple(found[uri] for uri in sorted(found))
+
+
+def expired_runs(
+    artifacts_uri: str, stores: StoreOf, *, now: datetime, retention_days: int, keep: Iterable[str] = ()
+) -> tuple[RunFolder, ...]:
+    """Runs that may go. keep: folder URIs that stay whatever their age."""
+    kept = set(keep)
+    limit = now - timedelta(days=retention_days)
+    return tuple(
+        run
+        for run in run_folders(artifacts_uri, stores)
+        if run.newest < limit and run.uri not in kept and not _in_use(run, stores)
+    )
+
+
+def collect_expired(
+    artifacts_uri: str,
+    stores: StoreOf,
+    *,
+    now: datetime,
+    retention_days: int,
+    keep: Iterable[str] = (),
+    at_most: int = _PER_PUBLICATION,
+) -> tuple[str, ...]:
+    """Delete runs that may go, oldest first, ``at_most`` of them; returns their URIs."""
+    expired = expired_runs(artifacts_uri, stores, now=now, retention_days=retention_days, keep=keep)
+    oldest = sorted(expired, key=lambda run: run.newest)[:at_most]
+    for run in oldest:
+        delete_folder(stores(run.uri), run.uri)
+    return tuple(run.uri for run in oldest)
+
+
+def _in_use(run: RunFolder, stores: StoreOf) -> bool:
+    """True when an alias beside the version that this run published points to it, or did before its last move."""
+    uri = uris.join(run.uri, "results", "publish.json")
+    store = stores(uri)
+    if store.stat(uri) is None:
+        return False
+    try:
+        published = StageResult.model_validate_json(store.get(uri)[0]).published
+    except ValidationError:
+        return True  # written by another version of the product: better kept
+    if published is None:
+        return True
+    aliases = uris.join(uris.parent(uris.parent(published.uri)), "aliases") + "/"
+    alias_store = stores(aliases)
+    for info in alias_store.list(aliases):
+        found = read_alias(info.uri, alias_store)
+        if found is None:
+            continue
+        targets = (found[0].target, found[0].previous)
+        if any(target is not None and target.version == published.version for target in targets):
+            return True
+    return False
