@@ -10,6 +10,8 @@ import io
 from collections.abc import Callable
 from typing import Any, Final
 
+from botocore.exceptions import FlexibleChecksumError
+
 from alignment_trainer.errors import StageError, TemporaryError
 from alignment_trainer.storage.s3_errors import BOTO_ERRORS, error_code, status_code
 from alignment_trainer.storage.store import ObjectInfo
@@ -65,6 +67,8 @@ class ResumingBody(io.RawIOBase):
         for attempt in range(_RESUMPTIONS + 1):
             try:
                 data = self._body.read(wanted)
+            except FlexibleChecksumError as error:
+                raise self._failed(error) from None  # all bytes came, and they are not the right ones
             except (*BOTO_ERRORS, OSError):
                 data = b""
             if data:

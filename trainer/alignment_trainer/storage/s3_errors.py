@@ -11,13 +11,15 @@ from typing import Final
 from boto3.exceptions import Boto3Error
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import RetriesExceededError  # type: ignore[import-untyped]
 
 from alignment_trainer.errors import RequestError, StageError, TemporaryError
 from alignment_trainer.storage.refusals import missing
 
 __all__ = ["BOTO_ERRORS", "error_code", "is_missing", "status_code", "translate"]
 
-BOTO_ERRORS: Final = (ClientError, BotoCoreError, Boto3Error)
+BOTO_ERRORS: Final = (ClientError, BotoCoreError, Boto3Error, RetriesExceededError, ResponseParserError)
 
 _BUCKET = (
     "BucketMissing",
@@ -92,6 +94,50 @@ _TRANSIENT_CODES: Final = {
     "ConditionalRequestConflict",
 }
 
+_NO_S3: Final = "{endpoint} does not answer like an S3 store; correct spec.storage.endpoint"
+_BY_CLASS: Final[tuple[tuple[tuple[type[Exception], ...], type[StageError], str, str], ...]] = (
+    (
+        (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError),
+        RequestError,
+        "CredentialsMissing",
+        (
+            "no credentials were found; name a secret in spec.storage.credentialsSecretRef, set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or give the pod a workload identity"
+        ),
+    ),
+    (
+        (boto.SSLError,),
+        RequestError,
+        "TlsFailed",
+        (
+            "the certificate of {endpoint} was not accepted; name the authority in spec.storage.caBundleRef "
+            "(or AWS_CA_BUNDLE), or correct http and https in spec.storage.endpoint"
+        ),
+    ),
+    (
+        (boto.ParamValidationError, boto.InvalidRegionError, boto.NoRegionError),
+        RequestError,
+        "UriInvalid",
+        "bucket name or region is not valid ({kind}); check the URI and spec.storage",
+    ),
+    (
+        (boto.FlexibleChecksumError,),
+        TemporaryError,
+        "ChecksumDiffers",
+        (
+            "the bytes do not fit the checksum that {endpoint} keeps with them; they were damaged on the way or in the "
+            "store. Try again; if it stays, restore the object"
+        ),
+    ),
+    (
+        (RetriesExceededError,),
+        TemporaryError,
+        "DownloadTruncated",
+        "the download broke off, again and again; look at the network and the store, then try again",
+    ),
+    ((ResponseParserError,), RequestError, "WrongEndpoint", _NO_S3),
+)
+
 
 def error_code(error: BaseException) -> str:
     """S3's code, or the status where there is none; empty for errors that are no answers."""
@@ -114,27 +160,10 @@ def translate(error: Exception, uri: str, *, bucket: str, endpoint: str) -> Stag
     """The stage error for a botocore, boto3 or s3transfer error."""
     if isinstance(error, ClientError):
         return _answered(error, uri, bucket=bucket, endpoint=endpoint)
-    if isinstance(
-        error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError
-    ):
-        return RequestError(
-            f"{uri}: no credentials were found; name a secret in spec.storage.credentialsSecretRef, "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod a workload identity.",
-            reason="CredentialsMissing",
-        )
-    if isinstance(error, boto.SSLError):
-        return RequestError(
-            f"{uri}: the certificate of {endpoint} was not accepted; name the authority in spec.storage.caBundleRef "
-            "(or AWS_CA_BUNDLE), or correct http and https in spec.storage.endpoint.",
-            reason="TlsFailed",
-        )
-    if isinstance(error, boto.ParamValidationError | boto.InvalidRegionError | boto.NoRegionError):
-        return RequestError(
-            f"{uri}: bucket name or region is not valid ({type(error).__name__}); check the URI and spec.storage.",
-            reason="UriInvalid",
-        )
-    if _not_s3(error):
-        return _speaks_no_s3(uri, endpoint)
+    for kinds, family, reason, sentence in _BY_CLASS:
+        if isinstance(error, kinds):
+            words = sentence.format(bucket=bucket, endpoint=endpoint, kind=type(error).__name__)
+            return family(f"{uri}: {words}.", reason=reason)
     return TemporaryError(
         f"{uri}: {endpoint} could not be reached or broke off ({type(error).__name__}); "
         "check spec.storage.endpoint, the network and the store.",
@@ -158,22 +187,9 @@ def _answered(error: ClientError, uri: str, *, bucket: str, endpoint: str) -> St
             f"{uri}: {endpoint} answered {status} ({code}) several times; wait, or look at the store.",
             reason="StorageUnavailable",
         )
-    if code.isdigit() or status in (200, 204):
-        return _speaks_no_s3(uri, endpoint)
+    if not code or (code.isdigit() and status != 400):  # S3 answers HEAD with a bare 400 for many reasons
+        return RequestError(f"{uri}: {_NO_S3.format(endpoint=endpoint)}.", reason="WrongEndpoint")
     return RequestError(
         f"{uri}: {endpoint} refused with {status} ({code}); check the URI and spec.storage.",
         reason="StorageRefused",
-    )
-
-
-def _not_s3(error: Exception) -> bool:
-    from botocore.parsers import ResponseParserError
-
-    return isinstance(error, ResponseParserError)
-
-
-def _speaks_no_s3(uri: str, endpoint: str) -> RequestError:
-    return RequestError(
-        f"{uri}: {endpoint} does not answer like an S3 store; correct spec.storage.endpoint.",
-        reason="WrongEndpoint",
     )
