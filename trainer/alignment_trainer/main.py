@@ -7,7 +7,6 @@ what is a defect of ours.
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import shutil
@@ -22,8 +21,8 @@ from types import FrameType
 from alignment_api.exitcodes import StageExit
 from alignment_api.names import StageName
 from alignment_api.stage import StageRequest, StageResult
-from alignment_trainer.errors import RequestError, StageError, TemporaryError
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.failures import SCRATCH, explain
 from alignment_trainer.runtime.progress import PROGRESS_FILE, ProgressReporter
 from alignment_trainer.runtime.request import read_request
 from alignment_trainer.runtime.results import existing_result, say_failure, say_result, store_result
@@ -39,8 +38,6 @@ _MODULES = {
     StageName.EVALUATE: "alignment_trainer.evaluation.stage",
     StageName.PUBLISH: "alignment_trainer.publishing.stage",
 }
-SCRATCH = "ALIGNMENT_SCRATCH"
-"""Environment variable: folder for models and checkpoints in work; absent: the system's temporary folder."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,18 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     _stay_offline()
     stop = threading.Event()
-    _stop_on_sigterm(stop)
+    _stop_on_signals(stop)
     try:
         request = read_request(parsed.request, StageName(parsed.stage))
         result = run_stage(request, stop)
         say_result(result)
-    except StageError as error:
+    except Exception as error:  # noqa: BLE001  the one place where errors become exit codes
         return _fail(error)
-    except OSError as error:
-        return _fail(_disk_trouble(error))
-    except Exception:  # noqa: BLE001  the last line of defence: whatever is left is our defect, said once
-        _log.exception("stage %s failed by a defect of the product", parsed.stage)
-        return 1
     return StageExit.DONE
 
 
@@ -100,33 +92,24 @@ def _scratch(request: StageRequest) -> Path:
     return folder
 
 
-def _fail(error: StageError) -> int:
-    _log.error("%s: %s", error.reason, error.message)
-    say_failure(error)
-    return error.exit_code
+def _fail(error: Exception) -> int:
+    explained = explain(error)
+    # A person's mistake is a sentence; only what we do not understand comes with a traceback, and only in the log.
+    traceback = error if explained.exit_code == 1 else None
+    _log.error("%s: %s", explained.reason, explained.message, exc_info=traceback)
+    try:
+        say_failure(explained)
+    except OSError as second:
+        _log.warning("the failure could not be left in the termination log: %s", second)
+    return explained.exit_code
 
 
-def _disk_trouble(error: OSError) -> StageError:
-    """Trouble with this machine's disk, in words; storage modules have said theirs already."""
-    where = error.filename or "the scratch folder"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return TemporaryError(
-            f"No space left while writing {where}; free some, or set {SCRATCH} to a larger disk.",
-            reason="DiskFull",
-        )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return RequestError(
-            f"{where} cannot be written ({error.strerror}); set {SCRATCH} to a writable folder.",
-            reason="NotWritable",
-        )
-    return TemporaryError(f"{where}: {error.strerror or error}; it is tried again.", reason="SystemTrouble")
-
-
-def _stop_on_sigterm(stop: threading.Event) -> None:
+def _stop_on_signals(stop: threading.Event) -> None:
     def handler(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
 
 
 def _stay_offline() -> None:
