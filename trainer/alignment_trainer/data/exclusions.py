@@ -1,0 +1,55 @@
+"""Ids, groups and actors that must not be used, read from the files that ``data.exclusions`` names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alignment_trainer.data.files import read_rows
+from alignment_trainer.data.rows import Event, Pair, RowError
+from alignment_trainer.errors import DataError
+from alignment_trainer.storage.store import ObjectStore
+
+__all__ = ["Exclusions", "read_exclusions"]
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """Who and what is left out."""
+
+    ids: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    actors: frozenset[str] = frozenset()
+
+    def covers(self, row: Pair | Event) -> bool:
+        """True when the row must not be used."""
+        return row.id in self.ids or row.group in self.groups or row.actor in self.actors
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all names: which erasures a snapshot honoured."""
+        names = [
+            f"{kind}:{name}" for kind in ("ids", "groups", "actors") for name in sorted(getattr(self, kind))
+        ]
+        return "sha256:" + hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def read_exclusions(uris: list[str], store: Callable[[str], ObjectStore]) -> Exclusions:
+    """All names in the files. A line that cannot be understood ends the run: an erasure must not be skipped."""
+    found: dict[str, set[str]] = {"id": set(), "group": set(), "actor": set()}
+    for uri in uris:
+        for place, row in read_rows(uri, store(uri)):
+            names = {key: row[key] for key in found if key in row} if isinstance(row, dict) else {}
+            if (
+                isinstance(row, RowError)
+                or not names
+                or not all(isinstance(n, str) and n for n in names.values())
+            ):
+                raise DataError(
+                    f"{place}: an exclusion needs an id, a group or an actor as a string; mend the line.",
+                    reason="ExclusionInvalid",
+                )
+            for key, name in names.items():
+                found[key].add(name)
+    return Exclusions(frozenset(found["id"]), frozenset(found["group"]), frozenset(found["actor"]))
