@@ -1,0 +1,68 @@
+"""Checkpoints that survive the machine: uploaded when they are complete, fetched by the next attempt.
+
+A checkpoint is a folder ``checkpoint-<step>`` under ``<run>/checkpoints/<input digest>/``; its SHA256SUMS is written
+last, so one that can be fetched is whole. Older ones go when a newer one is complete.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from alignment_api.stage import ArtifactRef
+from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.storage import uris
+from alignment_trainer.storage.folders import (
+    SUMS,
+    delete_folder,
+    fetch_folder,
+    read_sums,
+    sums_digest,
+    upload_folder,
+)
+
+__all__ = ["Checkpoints"]
+
+
+class Checkpoints:
+    """Checkpoints of one stage's input."""
+
+    def __init__(self, context: StageContext, phase: str) -> None:
+        request = context.request
+        self._folder = uris.join(request.folder, "checkpoints", request.input_digest[-16:], phase) + "/"
+        self._store = context.store(self._folder)
+        self._scratch = context.scratch
+        self._phase = phase
+
+    def upload(self, checkpoint: Path, *, keep: set[str]) -> None:
+        """Store a complete local checkpoint and drop the stored ones that are not in ``keep``."""
+        upload_folder(checkpoint, uris.join(self._folder, checkpoint.name), self._store)
+        for name in self._stored() - keep - {checkpoint.name}:
+            delete_folder(self._store, uris.join(self._folder, name) + "/")
+
+    def fetch(self, target: Path) -> Path | None:
+        """Bring every complete checkpoint to ``target``; returns the newest, or None when there is none."""
+        for name in self._stored():
+            if not (target / name).is_dir():
+                sums = read_sums(self._store, uris.join(self._folder, name) + "/")
+                if sums is not None:
+                    ref = ArtifactRef(uri=uris.join(self._folder, name) + "/", digest=sums_digest(sums))
+                    target.mkdir(parents=True, exist_ok=True)
+                    shutil.copytree(fetch_folder(ref, self._store, self._scratch / "fetched"), target / name)
+        stored = self._stored()
+        for local in target.glob("checkpoint-*"):
+            if local.name not in stored:
+                shutil.rmtree(local)  # written by a killed attempt, perhaps not to its end
+        return max(target.glob("checkpoint-*"), key=_step, default=None)
+
+    def delete(self) -> None:
+        """Forget all checkpoints: the candidate is stored."""
+        delete_folder(self._store, self._folder)
+
+    def _stored(self) -> set[str]:
+        parts = (uris.relative(info.uri, self._folder).split("/") for info in self._store.list(self._folder))
+        return {part[0] for part in parts if len(part) == 2 and part[1] == SUMS}
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -1,0 +1,49 @@
+"""Pairs as the datasets that TRL's trainers read, and the slice on which the checkpoint is chosen."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from alignment_trainer.data.rows import Kind, Pair
+
+__all__ = ["mostly_edits", "preference_dataset", "select_slice", "supervised_dataset"]
+
+_SMALLEST_SLICE = 16
+"""Fewer pairs than this choose a checkpoint by chance; then there is no slice and the last one counts."""
+
+
+def mostly_edits(pairs: list[Pair]) -> bool:
+    """True when more than half of the pairs are edits."""
+    return 2 * sum(pair.kind is Kind.EDIT for pair in pairs) > len(pairs)
+
+
+def select_slice(pairs: list[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to train on, and those set apart to choose the checkpoint; groups stay whole, the gate's holdout untouched."""
+    apart = [pair for pair in pairs if _uniform(pair.group or pair.conversation) < fraction]
+    if len(apart) < _SMALLEST_SLICE:
+        return pairs, []
+    chosen = {pair.pair_id for pair in apart}
+    return [pair for pair in pairs if pair.pair_id not in chosen], apart
+
+
+def preference_dataset(pairs: list[Pair]) -> Any:
+    """``datasets.Dataset`` with prompt, chosen and rejected."""
+    from datasets import Dataset
+
+    return Dataset.from_list(
+        [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
+    )
+
+
+def supervised_dataset(pairs: list[Pair]) -> Any:
+    """``datasets.Dataset`` with prompt and completion, the chosen side."""
+    from datasets import Dataset
+
+    return Dataset.from_list([{"prompt": p.prompt, "completion": p.chosen} for p in pairs])
+
+
+def _uniform(key: str) -> float:
+    return (
+        int.from_bytes(hashlib.blake2b(b"selection:" + key.encode(), digest_size=8).digest(), "big") / 2**64
+    )

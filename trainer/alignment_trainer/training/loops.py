@@ -1,0 +1,142 @@
+"""The two phases of training, each one of TRL's trainers: supervised warm start, then DPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alignment_api.spec import Loss, Precision, TrainingSpec
+from alignment_trainer.data.rows import Pair
+from alignment_trainer.errors import Stopped
+from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.training.callbacks import FirstStepCheck, Reporter, Uploader
+from alignment_trainer.training.checkpoints import Checkpoints
+from alignment_trainer.training.dataset import preference_dataset, supervised_dataset
+from alignment_trainer.training.schedule import Schedule, losses
+
+__all__ = ["run_dpo", "run_warm_start"]
+
+
+def run_warm_start(
+    context: StageContext,
+    policy: Any,
+    tokenizer: Any,
+    pairs: list[Pair],
+    plan: Schedule,
+    total: int,
+) -> list[dict[str, Any]]:
+    """Supervised training on the chosen side. Changes ``policy``; returns the log. Raises Stopped after a checkpoint."""
+    from trl import SFTConfig, SFTTrainer
+
+    spec = context.request.spec.training
+    assert spec.warm_start is not None  # noqa: S101  the caller saw to it
+    arguments = SFTConfig(
+        **_common(context, "warm-start", plan, spec),
+        num_train_epochs=spec.warm_start.epochs,
+        learning_rate=plan.warm_start_learning_rate,
+        save_strategy="no",
+        packing=False,
+    )
+    trainer = SFTTrainer(
+        model=policy,
+        args=arguments,
+        train_dataset=supervised_dataset(pairs),
+        processing_class=tokenizer,
+        callbacks=[Reporter(context, "warm start", 0, total)],
+    )
+    trainer.train()
+    # A warm start is short; stopped, it is done again rather than resumed.
+    context.raise_if_stopped()
+    return _log(trainer)
+
+
+def run_dpo(
+    context: StageContext,
+    policy: Any,
+    tokenizer: Any,
+    pairs: tuple[list[Pair], list[Pair]],
+    plan: Schedule,
+    done: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """DPO from ``policy`` as the reference. Changes ``policy``; returns the log and the number of steps.
+
+    pairs: to train on, and to choose the checkpoint on. done: steps of the warm start, for progress.
+    """
+    from trl import DPOConfig, DPOTrainer
+
+    spec = context.request.spec.training
+    train, selection = pairs
+    types, weights = losses(spec, plan.sft_weight)
+    choose: dict[str, Any] = {"eval_strategy": "no"}
+    if selection:
+        choose = {
+            "eval_strategy": "steps",
+            "eval_steps": plan.save_steps,
+            "per_device_eval_batch_size": plan.micro_batch,
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+        }
+    arguments = DPOConfig(
+        **_common(context, "dpo", plan, spec),
+        num_train_epochs=plan.epochs,
+        learning_rate=plan.learning_rate,
+        save_strategy="steps",
+        save_steps=plan.save_steps,
+        save_total_limit=2,
+        beta=spec.beta,
+        loss_type=types,
+        loss_weights=weights,
+        label_smoothing=spec.label_smoothing or 0.0,
+        precompute_ref_log_probs=True,
+        **choose,
+    )
+    checkpoints = Checkpoints(context, "dpo")
+    reporter = Reporter(context, "training", done, done + plan.steps)
+    check = FirstStepCheck(
+        sigmoid_only=spec.loss is Loss.SIGMOID and plan.sft_weight == 0,
+        low_precision=spec.precision is Precision.BFLOAT16,
+    )
+    trainer = DPOTrainer(
+        model=policy,
+        args=arguments,
+        train_dataset=preference_dataset(train),
+        eval_dataset=preference_dataset(selection) if selection else None,
+        processing_class=tokenizer,
+        callbacks=[reporter, Uploader(checkpoints), check],
+    )
+    newest = checkpoints.fetch(Path(arguments.output_dir))
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    if context.stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
+        raise Stopped(
+            f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; the checkpoint is stored."
+        )
+    return _log(trainer), trainer.state.max_steps
+
+
+def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpec) -> dict[str, Any]:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    low = spec.precision is Precision.BFLOAT16
+    return {
+        "output_dir": str(context.scratch / phase),
+        "per_device_train_batch_size": plan.micro_batch,
+        "gradient_accumulation_steps": plan.accumulation,
+        "gradient_checkpointing": cuda,
+        "bf16": low,
+        "use_cpu": not cuda,
+        "max_length": spec.max_length,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, plan.steps // 10),
+        "logging_steps": 1,
+        "seed": spec.seed,
+        "data_seed": spec.seed,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": cuda,
+    }
+
+
+def _log(trainer: Any) -> list[dict[str, Any]]:
+    return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]

@@ -1,0 +1,170 @@
+"""Stage train: optional supervised warm start, then DPO, then the candidate with its training record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import resource
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from alignment_api.names import StageName
+from alignment_api.stage import ArtifactRef, StageResult, TrainingSummary
+from alignment_trainer.data.rows import Pair
+from alignment_trainer.data.snapshot import read_split
+from alignment_trainer.data.split import Side
+from alignment_trainer.models.fetch import LocalModel, fetch_model
+from alignment_trainer.models.resolve import digest_cache
+from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.storage import uris
+from alignment_trainer.storage.folders import fetch_folder, read_sums, sums_digest, upload_folder
+from alignment_trainer.training.checkpoints import Checkpoints
+from alignment_trainer.training.dataset import mostly_edits, select_slice
+from alignment_trainer.training.schedule import Schedule, make_schedule
+
+__all__ = ["run"]
+
+_log = logging.getLogger(__name__)
+
+
+def run(context: StageContext) -> StageResult:
+    """Carry out train. Raises RequestError for a model or setting that does not fit, Stopped after a checkpoint."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    os.environ["HF_HOME"] = str(context.scratch / "huggingface")  # before the libraries read it
+    from alignment_trainer.training.policy import load_policy, load_tokenizer, save_policy
+
+    request = context.request
+    spec = request.spec.training
+    assert request.pins is not None  # noqa: S101  the contract: only prepare has none
+    pairs = _train_side(context)
+    model = fetch_model(
+        request.pins.model, context.store, context.scratch / "models", cache=digest_cache(request.spec)
+    )
+    tokenizer = load_tokenizer(model)
+    train, selection = select_slice(pairs, spec.selection_fraction)
+    plan = make_schedule(spec, len(train), edits=mostly_edits(train))
+    warm_steps = (
+        math.ceil(len(train) / plan.pairs_per_step) * spec.warm_start.epochs if spec.warm_start else 0
+    )
+    base = _base_of(model, request.pins.model.uri, request.pins.model.digest) if spec.lora else None
+    log: list[dict[str, Any]] = []
+    if spec.warm_start is not None:
+        warm, warm_log = _warm_start(context, model, tokenizer, train, plan, warm_steps, base)
+        log += warm_log
+        policy = load_policy(model, spec, warm=warm)
+    else:
+        policy = load_policy(model, spec)
+    from alignment_trainer.training.loops import run_dpo
+
+    dpo_log, steps = run_dpo(context, policy, tokenizer, (train, selection), plan, warm_steps)
+    log += dpo_log
+    folder = context.scratch / "candidate"
+    save_policy(policy, tokenizer, folder, base=base)
+    seconds = time.monotonic() - clock
+    record = _record(context, plan, log, seconds, len(train), len(selection))
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    output = upload_folder(folder, f"{request.folder}candidate/", context.store(request.folder))
+    for phase in ("dpo", "warm-start"):
+        Checkpoints(context, phase).delete()
+    return StageResult(
+        stage=request.stage,
+        input_digest=request.input_digest,
+        output=output,
+        started_time=started,
+        finished_time=datetime.now(UTC),
+        training=TrainingSummary(
+            steps=steps,
+            pairs=len(train),
+            final_loss=next((entry["loss"] for entry in reversed(dpo_log) if "loss" in entry), None),
+            pairs_per_second=len(train) * plan.epochs / seconds,
+            peak_memory_bytes=record["peakMemoryBytes"],
+            engine="TRL",
+            adapter=spec.lora is not None,
+        ),
+    )
+
+
+def _train_side(context: StageContext) -> list[Pair]:
+    """The train side only: the holdout's file is fetched with it, and never opened here."""
+    snapshot = context.request.inputs[StageName.PREPARE]
+    folder = fetch_folder(snapshot, context.store(snapshot.uri), context.scratch / "snapshot")
+    return list(read_split(folder, Side.TRAIN))
+
+
+def _warm_start(
+    context: StageContext,
+    model: LocalModel,
+    tokenizer: Any,
+    train: list[Pair],
+    plan: Schedule,
+    steps: int,
+    base: dict[str, str] | None,
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The warm-started policy as a folder. Kept in the artifacts until the stage ends: an interrupted DPO needs the same reference."""
+    from alignment_trainer.training.loops import run_warm_start
+    from alignment_trainer.training.policy import load_policy, save_policy
+
+    request = context.request
+    uri = uris.join(request.folder, "checkpoints", request.input_digest[-16:], "warm-start", "policy") + "/"
+    store = context.store(uri)
+    sums = read_sums(store, uri)
+    if sums is None:
+        policy = load_policy(model, request.spec.training)
+        log = run_warm_start(context, policy, tokenizer, train, plan, steps + plan.steps)
+        folder = context.scratch / "warm-policy"
+        save_policy(policy, tokenizer, folder, base=base)
+        (folder / "log.json").write_text(json.dumps(log), encoding="utf-8")
+        upload_folder(folder, uri, store)
+        sums = read_sums(store, uri)
+        assert sums is not None  # noqa: S101  just written
+    folder = fetch_folder(ArtifactRef(uri=uri, digest=sums_digest(sums)), store, context.scratch / "warm")
+    return folder, [
+        {**entry, "phase": "warmStart"} for entry in json.loads((folder / "log.json").read_text())
+    ]
+
+
+def _base_of(model: LocalModel, uri: str, digest: str) -> dict[str, str]:
+    """What an adapter is published on: always the original base, also when an adapter was trained on."""
+    if model.base_ref is not None and model.base_ref.digest is not None:
+        return {"uri": model.base_ref.uri, "digest": model.base_ref.digest}
+    return {"uri": uri, "digest": digest}
+
+
+def _record(
+    context: StageContext,
+    plan: Schedule,
+    log: list[dict[str, Any]],
+    seconds: float,
+    train: int,
+    selection: int,
+) -> dict[str, Any]:
+    import torch
+
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if torch.cuda.is_available()
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    libraries = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "alignment-operator")
+    return {
+        "version": 1,
+        "schedule": {name: getattr(plan, name) for name in plan.__dataclass_fields__},
+        "seed": context.request.spec.training.seed,
+        "trainPairs": train,
+        "selectionPairs": selection,
+        "seconds": round(seconds, 1),
+        "pairsPerSecond": round(train * plan.epochs / seconds, 3),
+        "peakMemoryBytes": peak,
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or "cpu",
+        "image": context.request.image,
+        "libraries": {name: version(name) for name in libraries},
+        "curve": log,
+    }
