@@ -114,11 +114,11 @@ class StageStatus(StatusModel):
 
 
 class Funnel(StatusModel):
-    """How rows became pairs; every row is in exactly one count.
+    """How rows became pairs. Every row is in exactly one count.
 
-    rows = invalid + excluded + redacted_refused + duplicates + superseded + contradictions + unpaired
-    + insignificant + collapsed + over_long + synthetic_capped + leaked + pairs (rows that are sides of
-    pairs, see docs/data.md); pairs = train + holdout.
+    rows = pairs + invalid + excluded + duplicates + contradictions + unpaired + the sum of dropped, where
+    dropped also holds the further rows of a pair (collapsed links of a chain, joined opposite signals).
+    pairs = train + holdout.
     """
 
     rows: _Count = Field(default=0, description="Rows read from all sources.")

@@ -51,7 +51,6 @@ from alignment_api.spec.training import (
     Loss,
     Method,
     Precision,
-    SftSpans,
     TrainingSpec,
     WarmStartSpec,
 )
@@ -100,7 +99,6 @@ __all__ = [
     "Resources",
     "SecretKeyRef",
     "ServerSideEncryption",
-    "SftSpans",
     "SignificantEdit",
     "SourceFormat",
     "StagePod",

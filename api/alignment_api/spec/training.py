@@ -15,7 +15,6 @@ __all__ = [
     "Loss",
     "Method",
     "Precision",
-    "SftSpans",
     "TrainingSpec",
     "WarmStartSpec",
 ]
@@ -42,13 +41,6 @@ class Precision(StrEnum):
 
     FLOAT32 = "Float32"
     BFLOAT16 = "BFloat16"
-
-
-class SftSpans(StrEnum):
-    """Which tokens of the chosen side the supervised term counts."""
-
-    ALL = "All"
-    CHANGED = "Changed"
 
 
 class Loss(StrEnum):
@@ -126,14 +118,6 @@ class TrainingSpec(SpecModel):
     sft_weight: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
         default=None,
         description="Weight of the supervised term on the chosen side; omitted: 0.2 where the pairs are edits, else 0.",
-    )
-    sft_spans: SftSpans = Field(
-        default=SftSpans.ALL,
-        description="All tokens of the chosen side, or only those that the edit Changed.",
-    )
-    displacement_penalty: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(
-        default=0.0,
-        description="Penalty on chosen answers becoming less likely than under the reference (DPO-Positive, arXiv 2402.13228); 0 switches it off.",
     )
     warm_start: WarmStartSpec | None = Field(
         default=None, description="Supervised training on the chosen side first; omitted: off."

@@ -74,6 +74,7 @@ class Executor:
         with self._state.exclusively(name), _SignalsNoted(self._interrupt):
             while True:
                 run = self._state.load(name)
+                self._reap(run)
                 observed = observe(self._state, run)
                 planned = plan(observed, self._now())
                 run = self._act(run, planned)

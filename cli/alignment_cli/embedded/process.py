@@ -74,12 +74,16 @@ def pid_of(folder: AttemptFolder) -> int | None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Start time in clock ticks since boot (field 22 of /proc/<pid>/stat); None when gone or a zombie."""
+    """Start time in clock ticks since boot (field 22 of /proc/<pid>/stat); None when gone.
+
+    A zombie is gone, unless it is our own child: then its exit code is still to be fetched.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else int(fields[19])
+    state, parent = fields[0], int(fields[1])
+    return None if state == "Z" and parent != os.getpid() else int(fields[19])
 
 
 class _die_with_parent:  # noqa: N801  reads as what it does at the call

@@ -233,7 +233,9 @@ class _Planner:
             self.requeue = wait
             failure = self.draft.get("last_failure")
             why = f" {failure.reason}: {failure.message}" if failure is not None else ""
-            message = f"Attempt {status.attempt} of {stage} failed; the next one starts in {wait:.0f} s.{why}"
+            # A moment, not a countdown: a message that changes by itself would be written again and again.
+            when = f"{status.retry_time:%H:%M:%S} UTC"
+            message = f"Attempt {status.attempt} of {stage} failed; the next one starts at {when}.{why}"
             self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.RETRYING, message)
             self.draft.waiting(Reason.RETRYING, message)
             return
