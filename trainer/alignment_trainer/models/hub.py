@@ -102,7 +102,12 @@ def _online(uri: str) -> Iterator[Any]:
         before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
         try:
             yield huggingface_hub
-        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        except Exception as error:
+            # The hub's client moves from one HTTP library to the next (httpx, httpx2): theirs are known by module.
+            if not isinstance(error, errors.HfHubHTTPError | errors.HFValidationError | OSError) and not type(
+                error
+            ).__module__.startswith("httpx"):
+                raise
             raise _translated(error, uri, errors) from None
         finally:
             constants.HF_HUB_OFFLINE = before
