@@ -30,6 +30,7 @@ from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.folders import object_sha256, upload_folder
+from alignment_trainer.storage.probe import require_conditional_puts
 from alignment_trainer.storage.store import ObjectInfo
 
 __all__ = ["run"]
@@ -41,6 +42,8 @@ def run(context: StageContext) -> StageResult:
     """Carry out prepare. Raises RequestError, DataError (too few pairs, too many invalid rows, a leak)."""
     started = datetime.now(UTC)
     spec = context.request.spec
+    # A target that cannot be written, or a store that ignores conditions, is found out now and not after training.
+    require_conditional_puts(context.store(spec.publish.uri), spec.publish.uri)
     pins = pin_models(spec, context.store)
     folder = context.scratch / "data"
     folder.mkdir(parents=True, exist_ok=True)
