@@ -5,7 +5,9 @@ A real S3 server behind a proxy that breaks things. boto3's pauses between retri
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,7 +156,69 @@ class TestWriting:
         assert store.stat(bucket + "x") is None
 
 
+class TestEncryption:
+    @pytest.mark.parametrize(
+        ("wanted", "headers"),
+        [
+            ({"type": "AES256"}, {"x-amz-server-side-encryption": "AES256"}),
+            (
+                {"type": "KMS", "kmsKeyId": "key-1"},
+                {
+                    "x-amz-server-side-encryption": "aws:kms",
+                    "x-amz-server-side-encryption-aws-kms-key-id": "key-1",
+                },
+            ),
+        ],
+        ids=["AES256", "KMS"],
+    )
+    def test_every_write_asks_for_it(
+        self, proxy: Proxy, bucket: str, tmp_path: Path, wanted: dict[str, str], headers: dict[str, str]
+    ) -> None:
+        spec = StorageSpec.model_validate({"endpoint": proxy.endpoint, "serverSideEncryption": wanted})
+        store = S3Store(spec)
+        (tmp_path / "big").write_bytes(bytes(17 * 1024 * 1024))
+        proxy.faults = [Fault("PUT", "small", status=200, body=b"", headers={"ETag": '"e"'}, times=0)]
+        store.put(bucket + "small", b"x")
+        store.put(bucket + "small", b"x", condition=Absent())
+        with contextlib.suppress(StageError):  # whether this server encrypts is not the question
+            store.upload(tmp_path / "big", bucket + "big")
+        direct = S3Store(StorageSpec(endpoint=proxy.endpoint))
+        direct.put(bucket + "plain", b"x")
+        plain = proxy.seen.pop()
+        with contextlib.suppress(StageError):
+            store.copy(bucket + "plain", bucket + "copied")
+        assert plain[0] == "PUT"
+        writes = [
+            found
+            for method, path, found in proxy.seen
+            if (method == "PUT" and "partNumber" not in path) or "uploads" in path.split("?")[-1]
+        ]
+        assert len(writes) == 4
+        for found in writes:
+            lower = {name.lower(): value for name, value in found.items()}
+            assert headers.items() <= lower.items()
+
+
 class TestConditions:
+    def test_write_that_was_done_after_we_gave_up_waiting_is_our_own(
+        self, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("alignment_trainer.storage.s3._READ_SECONDS", 0.3)
+        impatient = S3Store(StorageSpec(endpoint=proxy.endpoint))
+        proxy.faults = [Fault("PUT", before=lambda: void(threading.Event().wait(0.5)))]
+        impatient.put(bucket + "lock", b"mine", condition=Absent())
+        assert impatient.get(bucket + "lock")[0] == b"mine"
+
+    def test_store_that_never_answers_in_time_is_temporary(
+        self, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("alignment_trainer.storage.s3._READ_SECONDS", 0.1)
+        impatient = S3Store(StorageSpec(endpoint=proxy.endpoint))
+        proxy.faults = [Fault("*", times=0, before=lambda: void(threading.Event().wait(0.3)))]
+        with pytest.raises(TemporaryError) as caught:
+            impatient.get(bucket + "x")
+        assert caught.value.reason == "StorageUnavailable"
+
     def test_own_write_whose_answer_was_lost_is_not_a_conflict(
         self, store: S3Store, proxy: Proxy, bucket: str
     ) -> None:

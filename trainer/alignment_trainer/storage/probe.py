@@ -31,7 +31,7 @@ def require_conditional_puts(store: ObjectStore, folder: str) -> None:
     if not honoured:
         raise RequestError(
             f"The store of {folder} does not honour conditional puts: two runs could both move an alias or spend one "
-            "budget. Use a store that answers If-None-Match and If-Match on PUT (AWS S3, MinIO, Ceph, versitygw, file://).",
+            "budget. Use a store that heeds If-None-Match and If-Match on PUT, as Amazon S3 and versitygw do, or file://.",
             reason="ConditionalPutsUnsupported",
         )
 

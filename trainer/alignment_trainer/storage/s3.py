@@ -36,6 +36,9 @@ _COPY_BYTES: Final = 4 * 1024 * 1024 * 1024
 """Below S3's limit of 5 GiB for one CopyObject; above, the copy goes by parts."""
 _ATTEMPTS: Final = 5
 _CONFLICT_ATTEMPTS: Final = 6
+_CONNECT_SECONDS: Final = 10.0
+_READ_SECONDS: Final = 60.0
+"""Without a byte. boto3's own defaults, 60 s for each, make five attempts at a dead endpoint last five minutes."""
 _SHA256: Final = "alignment-sha256"
 _WRITE_ID: Final = "alignment-write-id"
 
@@ -314,8 +317,8 @@ def _client(spec: StorageSpec) -> Any:
 
     config = Config(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
         max_pool_connections=16,
         s3={"addressing_style": "path" if spec.endpoint else "auto"},
         user_agent_appid="alignment-operator",
