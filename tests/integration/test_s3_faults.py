@@ -203,7 +203,7 @@ class TestConditions:
     def test_write_that_was_done_after_we_gave_up_waiting_is_our_own(
         self, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("alignment_trainer.storage.s3._READ_SECONDS", 0.3)
+        monkeypatch.setattr("alignment_trainer.storage.s3_client.READ_SECONDS", 0.3)
         impatient = S3Store(StorageSpec(endpoint=proxy.endpoint))
         proxy.faults = [Fault("PUT", before=lambda: void(threading.Event().wait(0.5)))]
         impatient.put(bucket + "lock", b"mine", condition=Absent())
@@ -212,7 +212,7 @@ class TestConditions:
     def test_store_that_never_answers_in_time_is_temporary(
         self, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("alignment_trainer.storage.s3._READ_SECONDS", 0.1)
+        monkeypatch.setattr("alignment_trainer.storage.s3_client.READ_SECONDS", 0.1)
         impatient = S3Store(StorageSpec(endpoint=proxy.endpoint))
         proxy.faults = [Fault("*", times=0, before=lambda: void(threading.Event().wait(0.3)))]
         with pytest.raises(TemporaryError) as caught:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
-from urllib.parse import urlsplit
 
 from alignment_api.spec import StorageSpec
 from alignment_trainer.errors import RequestError, StageError, TemporaryError
@@ -26,19 +25,15 @@ from alignment_trainer.storage import uris
 from alignment_trainer.storage.local_files import file_error, replacing
 from alignment_trainer.storage.refusals import checksum_differs, too_large
 from alignment_trainer.storage.s3_body import ResumingBody
+from alignment_trainer.storage.s3_client import build_client, shown_endpoint, transfer_config
 from alignment_trainer.storage.s3_errors import BOTO_ERRORS, error_code, is_missing, status_code, translate
 from alignment_trainer.storage.store import Absent, Condition, ConditionFailed, ObjectInfo
 
 __all__ = ["S3Store"]
 
-_PART_BYTES: Final = 16 * 1024 * 1024
 _COPY_BYTES: Final = 4 * 1024 * 1024 * 1024
 """Below S3's limit of 5 GiB for one CopyObject; above, the copy goes by parts."""
-_ATTEMPTS: Final = 5
 _CONFLICT_ATTEMPTS: Final = 6
-_CONNECT_SECONDS: Final = 10.0
-_READ_SECONDS: Final = 60.0
-"""Without a byte. boto3's own defaults, 60 s for each, make five attempts at a dead endpoint last five minutes."""
 _SHA256: Final = "alignment-sha256"
 _WRITE_ID: Final = "alignment-write-id"
 
@@ -51,7 +46,7 @@ class S3Store:
 
     def __init__(self, spec: StorageSpec) -> None:
         self._spec = spec
-        self._client = _client(spec)
+        self._client = build_client(spec)
         self._buckets_seen: set[str] = set()
         self._lock = threading.Lock()
 
@@ -117,7 +112,7 @@ class S3Store:
         try:
             with replacing(target, durable=False) as file:
                 with self._translated(uri):
-                    self._client.download_fileobj(bucket, key, file, Config=_transfer())
+                    self._client.download_fileobj(bucket, key, file, Config=transfer_config())
                 file.flush()
                 if (arrived := file.tell()) != info.size and file.seek(0, io.SEEK_END) != info.size:
                     raise TemporaryError(
@@ -221,7 +216,7 @@ class S3Store:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 file.seek(0)
                 extra = {"ChecksumAlgorithm": "SHA256", "Metadata": {_SHA256: digest}, **self._encryption()}
-                self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra, Config=_transfer())
+                self._client.upload_fileobj(file, bucket, key, ExtraArgs=extra, Config=transfer_config())
         except OSError as error:
             raise file_error(error, source.as_uri()) from None
         return self._written(uri, sha256=digest)
@@ -241,7 +236,7 @@ class S3Store:
                 # A copy by parts makes a new object: what was kept beside the old one is given again.
                 kept = {"Metadata": {_SHA256: info.sha256}} if info.sha256 else {}
                 self._client.copy(
-                    origin, bucket, key, ExtraArgs={**kept, **self._encryption()}, Config=_transfer()
+                    origin, bucket, key, ExtraArgs={**kept, **self._encryption()}, Config=transfer_config()
                 )
         return self._written(target, size=info.size)
 
@@ -308,54 +303,7 @@ class S3Store:
             raise self._error(error, uri) from None
 
     def _error(self, error: Exception, uri: str) -> StageError:
-        return translate(error, uri, bucket=uris.parse(uri).root, endpoint=_shown_endpoint(self._client))
-
-
-def _client(spec: StorageSpec) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
-        max_pool_connections=16,
-        s3={"addressing_style": "path" if spec.endpoint else "auto"},
-        user_agent_appid="alignment-operator",
-    )
-    try:
-        return boto3.session.Session().client(
-            "s3", endpoint_url=spec.endpoint, region_name=spec.region or _fallback_region(spec), config=config
-        )
-    except BOTO_ERRORS as error:
-        raise translate(error, "spec.storage", bucket="", endpoint=spec.endpoint or "AWS") from None
-    except ValueError:
-        raise RequestError(
-            "spec.storage.endpoint is not a URL; write http://host:port or https://host.",
-            reason="WrongEndpoint",
-        ) from None
-
-
-def _fallback_region(spec: StorageSpec) -> str | None:
-    # Stores of one's own have no regions, but the signature needs one; theirs is by custom us-east-1.
-    import boto3
-
-    return boto3.session.Session().region_name or ("us-east-1" if spec.endpoint else None)
-
-
-def _transfer() -> Any:
-    from boto3.s3.transfer import TransferConfig
-
-    return TransferConfig(
-        multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=8, use_threads=True
-    )
-
-
-def _shown_endpoint(client: Any) -> str:
-    """The endpoint without a user name or password that someone may have put into it."""
-    parts = urlsplit(client.meta.endpoint_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}"
+        return translate(error, uri, bucket=uris.parse(uri).root, endpoint=shown_endpoint(self._client))
 
 
 def _bucket(uri: str) -> str:
