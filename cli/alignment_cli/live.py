@@ -43,7 +43,7 @@ class LineView:
     """One line a change; a context manager. Implements ``Listener``."""
 
     def __init__(self) -> None:
-        self._said = ""
+        self._said: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +55,7 @@ class LineView:
         """Say where the run stands, if that is news."""
         summary = run.status.condition(ConditionType.SUCCEEDED)
         if summary is not None:
-            self._say(f"{run.metadata.name}: {summary.reason}. {summary.message}".rstrip())
+            self._say("status", f"{run.metadata.name}: {summary.reason}. {summary.message}".rstrip())
 
     def progressed(self, run: AlignmentRun, progress: ProgressStatus) -> None:
         """Say every tenth of a stage."""
@@ -64,7 +64,7 @@ class LineView:
                 f"{run.metadata.name}: {progress.stage} {progress.percent // 10 * 10} % {progress.activity}".rstrip()
             )
 
-    def _say(self, line: str) -> None:
-        if line != self._said:
-            self._said = line
+    def _say(self, kind: str, line: str) -> None:
+        if line != self._said.get(kind):
+            self._said[kind] = line
             console().print(line, markup=False)

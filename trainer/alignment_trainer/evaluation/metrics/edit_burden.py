@@ -1,0 +1,38 @@
+"""``editBurden``: how much less a person would have to edit.
+
+Definition: normalised Levenshtein distance (0 to 1, characters) from the generation to the text the person ended
+up with, candidate minus champion, paired by prompt, the champion at the temperature that serves it best.
+Unit: share of characters. Direction: below 0 is better. Source: measured against a world with a known truth;
+it refuses temperature changes, anti-draft, longer-only and broken candidates (see docs/gate.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from alignment_trainer.data.rows import plain
+from alignment_trainer.evaluation.material import Generation, Material
+from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.statistics import mean_by_cluster
+
+__all__ = ["edit_burden", "edit_distances"]
+
+
+def edit_burden(material: Material, _selector: str) -> Measurement:
+    """Mean paired difference in distance to the person's final text; clusters: groups."""
+    finals = [plain(material.pairs[index].chosen) for index in material.prompted]
+    candidate = edit_distances(material.candidate, finals)
+    champion = edit_distances(material.champion, finals)
+    estimate = mean_by_cluster(list(candidate - champion), material.prompted_groups)
+    return Measurement(estimate, champion=float(champion.mean()))
+
+
+def edit_distances(generations: list[Generation], finals: list[str]) -> np.ndarray:
+    """Normalised distance of each generation to its final text, white space at the ends ignored."""
+    return np.array(
+        [
+            Levenshtein.normalized_distance(generation.text.strip(), final.strip())
+            for generation, final in zip(generations, finals, strict=True)
+        ]
+    )

@@ -1,0 +1,36 @@
+"""``worstCohortAccuracy``: is there a cohort whose preferences the candidate moved away from?
+
+Definition: preference accuracy of the cohort where it is lowest, cohorts of at least 20 pairs. Unit: ratio.
+Direction: higher is better. The estimate is the minimum of several and so leans low, which is the cautious side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from alignment_trainer.evaluation.material import Material
+from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.metrics.preference_accuracy import preferred
+from alignment_trainer.evaluation.statistics import proportion
+
+__all__ = ["worst_cohort_accuracy"]
+
+_LEAST = 20
+
+
+def worst_cohort_accuracy(material: Material, _selector: str) -> Measurement:
+    """Preference accuracy of the worst cohort; clusters: groups. The message names the cohort."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, pair in enumerate(material.pairs):
+        if pair.cohort:
+            members[pair.cohort].append(index)
+    right, groups = preferred(material), material.groups
+    estimates = {
+        cohort: proportion([float(right[i]) for i in indices], [groups[i] for i in indices])
+        for cohort, indices in members.items()
+        if len(indices) >= _LEAST and len({groups[i] for i in indices}) > 1
+    }
+    if not estimates:
+        raise ValueError(f"no cohort has {_LEAST} held-out pairs in two groups")
+    worst = min(estimates, key=lambda cohort: estimates[cohort].value)
+    return Measurement(estimates[worst], message=f"cohort {worst}, of {len(estimates)}")

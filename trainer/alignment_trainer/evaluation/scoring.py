@@ -1,0 +1,99 @@
+"""Log-probabilities of given answers under a model, in batches of similar length.
+
+Prompts and answers are tokenized as training does it: the whole text at once, cut where the prompt's tokens end.
+P pairs of (prompt, answer), T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignment_trainer.data.rows import Text
+
+__all__ = ["Scored", "encode", "encode_prompt", "score"]
+
+_TOKENS_PER_BATCH = 16_384
+
+
+@dataclass(frozen=True)
+class Scored:
+    """logps: nats, summed over answer tokens; tokens: number of answer tokens; one entry per sequence."""
+
+    logps: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+
+def encode(tokenizer: Any, prompt: Text, answer: Text, maximum: int) -> tuple[list[int], int]:
+    """Token ids of prompt and answer with its end token, and where the answer begins; cut to ``maximum`` tokens."""
+    prompt_ids = encode_prompt(tokenizer, prompt)
+    if isinstance(prompt, str):
+        assert isinstance(answer, str)  # noqa: S101  both sides of a pair have one form
+        ended = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token
+        whole = tokenizer(prompt + ended)["input_ids"]
+    else:
+        assert not isinstance(answer, str)  # noqa: S101
+        whole = tokenizer.apply_chat_template(prompt + answer, return_dict=True)["input_ids"]
+    start = next(
+        (i for i, (a, b) in enumerate(zip(prompt_ids, whole, strict=False)) if a != b),
+        min(len(prompt_ids), len(whole)),
+    )
+    return list(whole[:maximum]), start
+
+
+def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
+    """Token ids of a prompt, ready for an answer."""
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt)["input_ids"])
+    return list(
+        tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    )
+
+
+def score(
+    model: Any, sequences: Sequence[tuple[list[int], int]], pad: int, between: Callable[[int], None]
+) -> Scored:
+    """Score (ids, start of the answer) sequences. between: called with the number done, after each batch."""
+    import torch
+
+    logps = np.zeros(len(sequences))
+    tokens = np.array([max(0, len(ids) - start) for ids, start in sequences], dtype=np.int64)
+    device = next(model.parameters()).device
+    done = 0
+    with torch.inference_mode():
+        for batch in _batches([len(ids) for ids, _ in sequences]):
+            longest = max(len(sequences[i][0]) for i in batch)
+            ids_PT = torch.full((len(batch), longest), pad, dtype=torch.long)
+            answer_PT = torch.zeros((len(batch), longest), dtype=torch.bool)
+            for row, index in enumerate(batch):
+                ids, start = sequences[index]
+                ids_PT[row, : len(ids)] = torch.tensor(ids)
+                answer_PT[row, max(start, 1) : len(ids)] = True
+            ids_PT, answer_PT = ids_PT.to(device), answer_PT.to(device)
+            # Right padding under a causal mask: padding is never attended to, so no mask is needed.
+            logits_PTV = model(input_ids=ids_PT, use_cache=False).logits[:, :-1].float()
+            token_logps_PT = -torch.nn.functional.cross_entropy(
+                logits_PTV.flatten(0, 1), ids_PT[:, 1:].flatten(), reduction="none"
+            ).view(len(batch), -1)
+            # Sums of hundreds of tokens are compared to a fraction of a nat: add in float64.
+            sums_P = (token_logps_PT.double() * answer_PT[:, 1:]).sum(1)
+            logps[batch] = sums_P.cpu().numpy()
+            done += len(batch)
+            between(done)
+    return Scored(logps, tokens)
+
+
+def _batches(lengths: list[int]) -> list[list[int]]:
+    """Indices grouped by similar length, each group within the token budget."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= _TOKENS_PER_BATCH:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
