@@ -60,9 +60,8 @@ class LineView:
     def progressed(self, run: AlignmentRun, progress: ProgressStatus) -> None:
         """Say every tenth of a stage."""
         if progress.steps:
-            self._say(
-                f"{run.metadata.name}: {progress.stage} {progress.percent // 10 * 10} % {progress.activity}".rstrip()
-            )
+            tenth = progress.percent // 10 * 10
+            self._say("progress", f"{run.metadata.name}: {progress.stage} {tenth} % {progress.activity}".rstrip())
 
     def _say(self, kind: str, line: str) -> None:
         if line != self._said.get(kind):

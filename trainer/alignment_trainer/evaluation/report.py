@@ -86,7 +86,7 @@ def _interval(evidence: dict[str, Any]) -> dict[str, Any] | None:
     points = [evidence["low"], evidence["high"], evidence["estimate"], limit]
     low, high = min(points), max(points)
     span = (high - low) or 1.0
-    place = {
+    return {
         name: 8 + 84 * (value - low) / span
         for name, value in zip(("low", "high", "estimate", "limit"), points, strict=True)
     }
