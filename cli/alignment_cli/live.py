@@ -61,7 +61,9 @@ class LineView:
         """Say every tenth of a stage."""
         if progress.steps:
             tenth = progress.percent // 10 * 10
-            self._say("progress", f"{run.metadata.name}: {progress.stage} {tenth} % {progress.activity}".rstrip())
+            self._say(
+                "progress", f"{run.metadata.name}: {progress.stage} {tenth} % {progress.activity}".rstrip()
+            )
 
     def _say(self, kind: str, line: str) -> None:
         if line != self._said.get(kind):

@@ -17,7 +17,7 @@ from alignment_cli.output import Output, console, emit
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun  # building the contract's models takes a while
 
-__all__ = ["execute", "register"]
+__all__ = ["execute", "register", "require_trainer"]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,18 +50,19 @@ def run(
     raise typer.Exit(exit_code(finished))
 
 
-def execute(folder: Path, wanted: AlignmentRun, output: Output) -> AlignmentRun:
-    """Create or continue ``wanted`` in a state folder, show it, and return it as it ended."""
+def execute(folder: Path, wanted: AlignmentRun, output: Output, *, quiet: bool = False) -> AlignmentRun:
+    """Create or continue ``wanted`` in a state folder, show it, and return it as it ended. quiet: show nothing."""
     from alignment_cli.embedded.executor import Executor, Silent
     from alignment_cli.embedded.state import State as StateFolder
     from alignment_cli.live import LineView, TerminalView
 
-    _require_trainer()
+    require_trainer()
     store = StateFolder(folder)
     run = store.create(wanted)
     if output is not Output.TEXT:
         finished = Executor(store, Silent()).run(run.metadata.name)
-        emit(finished.to_wire(), output)
+        if not quiet:
+            emit(finished.to_wire(), output)
         return finished
     with TerminalView() if sys.stdout.isatty() else LineView() as view:
         finished = Executor(store, view).run(run.metadata.name)
@@ -83,7 +84,8 @@ def _wanted(folder: Path, name: str | None, file: Path | None) -> AlignmentRun:
     return StateFolder(folder).load(name)
 
 
-def _require_trainer() -> None:
+def require_trainer() -> None:
+    """Raise CommandError when the packages of the stages are not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "trl", "pyarrow", "boto3") if find_spec(name) is None]
