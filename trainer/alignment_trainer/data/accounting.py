@@ -27,6 +27,7 @@ class Account:
         self._file = quarantine.open("w", encoding="utf-8")
         self.rows = 0
         self.events = 0
+        self.neutralised = 0
         self.invalid: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._places: dict[str, list[str]] = {}

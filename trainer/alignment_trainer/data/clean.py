@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from alignment_api.spec import Contradictions
-from alignment_trainer.data.rows import Pair, Text
+from alignment_trainer.data.accounting import Account
+from alignment_trainer.data.rows import Pair, Text, plain
 
 __all__ = ["Drop", "deduplicated", "normalised", "usable", "without_contradictions"]
 
@@ -20,20 +21,35 @@ Drop = Callable[[Pair, str, str], None]
 _KEPT_CONTROLS = "\n\t"
 
 
-def normalised(pair: Pair) -> Pair:
-    """The pair in Unicode NFC, with Unix line ends, without other control characters and lone surrogates."""
-    return replace(
-        pair, prompt=_normal(pair.prompt), chosen=_normal(pair.chosen), rejected=_normal(pair.rejected)
-    )
+def normalised(pair: Pair, special: frozenset[str], account: Account) -> Pair:
+    """The pair in Unicode NFC, with Unix line ends, without other control characters and lone surrogates.
+
+    special: tokens that steer the model (end of text, turn markers); where a text spells one out it is broken up by
+    a zero-width space, and the row counted, so that data cannot pose as a template.
+    """
+    prompt, chosen, rejected = (_normal(text) for text in (pair.prompt, pair.chosen, pair.rejected))
+    if special and any(token in text for token in special for text in map(plain, (prompt, chosen, rejected))):
+        account.neutralised += 1
+        prompt, chosen, rejected = (
+            _mapped(text, lambda t: _neutral(t, special)) for text in (prompt, chosen, rejected)
+        )
+    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
 
 
 def _normal(text: Text) -> Text:
+    return _mapped(text, _normal_string)
+
+
+def _mapped(text: Text, change: Callable[[str], str]) -> Text:
     if isinstance(text, str):
-        return _normal_string(text)
-    return [
-        {**m, "content": _normal_string(m["content"])} if isinstance(m.get("content"), str) else m
-        for m in text
-    ]
+        return change(text)
+    return [{**m, "content": change(m["content"])} if isinstance(m.get("content"), str) else m for m in text]
+
+
+def _neutral(text: str, special: frozenset[str]) -> str:
+    for token in sorted(special, key=len, reverse=True):
+        text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
+    return text
 
 
 def _normal_string(text: str) -> str:
