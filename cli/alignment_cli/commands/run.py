@@ -33,6 +33,7 @@ def run(
         Path | None, typer.Option("--file", "-f", help="Manifest of the run (-: standard input).")
     ] = None,
     state: State = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would happen and do nothing.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Run an AlignmentRun on this machine; an interrupted one goes on where it stopped.
@@ -46,6 +47,11 @@ def run(
     if (file is None) == (name is None):
         raise CommandError("Give either a manifest (-f run.yaml) or the name of a run in the state folder.")
     wanted = _wanted(folder, name, file)
+    if plan:
+        from alignment_cli.preview import preview
+
+        preview(wanted, output)
+        return
     finished = execute(folder, wanted, output)
     raise typer.Exit(exit_code(finished))
 

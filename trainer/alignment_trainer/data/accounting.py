@@ -30,14 +30,14 @@ class Account:
         self.neutralised = 0
         self.invalid: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self._places: dict[str, list[str]] = {}
+        self.places: dict[str, list[str]] = {}
 
     def refuse(self, place: Place, error: RowError) -> None:
         """A row that cannot be read as a pair or an event."""
         self.invalid[error.code] += 1
-        self._places.setdefault(error.code, [])
-        if len(self._places[error.code]) < _PLACES:
-            self._places[error.code].append(str(place))
+        self.places.setdefault(error.code, [])
+        if len(self.places[error.code]) < _PLACES:
+            self.places[error.code].append(str(place))
         self._write(place, error.code, error.message)
 
     def drop(self, pair: Pair, reason: str, message: str) -> None:
@@ -57,7 +57,7 @@ class Account:
     def worst(self) -> str:
         """The most frequent faults with example places, for the message that ends a run."""
         return "; ".join(
-            f"{count} × {code} (e.g. {', '.join(self._places[code])})"
+            f"{count} × {code} (e.g. {', '.join(self.places[code])})"
             for code, count in self.invalid.most_common(_WORST)
         )
 

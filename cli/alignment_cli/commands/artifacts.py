@@ -1,0 +1,128 @@
+"""Verbs on what runs have stored: report, delete, gc."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alignment_cli.backend import choose
+from alignment_cli.commands.options import Context, Name, Namespace, OutputOption, State
+from alignment_cli.errors import CommandError
+from alignment_cli.output import Output, emit, say
+
+if TYPE_CHECKING:
+    from alignment_api.run import AlignmentRun
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the application."""
+    app.command("report")(report)
+    app.command("delete")(delete)
+    app.command("gc")(collect)
+
+
+def report(
+    name: Name,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to put report.html.")] = None,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
+    state: State = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Fetch a run's report with your own storage credentials and say where it is; -o json prints report.json."""
+    import json
+
+    from alignment_api.names import StageName
+    from alignment_cli.stores import open_stores, trainer_errors
+
+    run = choose(state, namespace, context).get(name)
+    folder = run.status.stage(StageName.EVALUATE).artifact_uri
+    if folder is None:
+        raise CommandError(
+            f"Run {name} has no report: its evaluation has not ended. See align status {name}."
+        )
+    store = open_stores(run.spec.storage)(folder)
+    with trainer_errors():
+        if output is not Output.TEXT:
+            emit(json.loads(store.get(f"{folder}report.json")[0]), output)
+            return
+        local = store.local_path(folder)
+        target = to
+        if target is None and local is not None:
+            target = local / "report.html"
+        else:
+            target = to or Path(f"{name}-report.html")
+            store.download(f"{folder}report.html", target)
+    say(str(target))
+    if show:
+        import webbrowser
+
+        webbrowser.open(target.resolve().as_uri())
+
+
+def delete(
+    name: Name,
+    artifacts: Annotated[
+        bool,
+        typer.Option("--artifacts", help="Also delete what the run has stored; published versions stay."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    state: State = None,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Delete a run and what still works for it."""
+    from alignment_cli.stores import open_stores, trainer_errors
+
+    backend = choose(state, namespace, context)
+    run = backend.get(name)
+    what = f"run {name}" + (" and its artifacts" if artifacts else "")
+    if not yes and sys.stdin.isatty() and not typer.confirm(f"Delete {what}?"):
+        raise typer.Exit(1)
+    backend.delete(name)
+    if artifacts:
+        with trainer_errors():
+            folder = _folder(run)
+            from alignment_trainer.storage.folders import delete_folder
+
+            count = delete_folder(open_stores(run.spec.storage)(folder), folder)
+        say(f"Deleted {what}: {count} objects below {folder}")
+    else:
+        say(f"Deleted {what}.")
+
+
+def collect(
+    uri: Annotated[str, typer.Argument(help="Artifacts URI, as in spec.artifacts.uri.")],
+    retention_days: Annotated[int, typer.Option(help="Delete finished runs older than this.", min=1)] = 90,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
+    at_most: Annotated[int, typer.Option(help="Delete at most so many runs.", min=1)] = 1000,
+) -> None:
+    """Delete the stored folders of runs older than the retention; never of a run whose version an alias points to."""
+    from alignment_cli.stores import open_stores, trainer_errors
+
+    stores = open_stores()
+    now = datetime.now(UTC)
+    with trainer_errors():
+        from alignment_trainer.publishing.retention import collect_expired, expired_runs
+
+        if dry_run:
+            gone = [run.uri for run in expired_runs(uri, stores, now=now, retention_days=retention_days)]
+        else:
+            gone = list(collect_expired(uri, stores, now=now, retention_days=retention_days, at_most=at_most))
+    for folder in gone:
+        say(folder)
+    say(f"{len(gone)} runs {'would be' if dry_run else 'were'} deleted.")
+
+
+def _folder(run: AlignmentRun) -> str:
+    from alignment_api.names import run_folder
+
+    meta = run.metadata
+    return run_folder(run.spec.artifacts.uri, meta.namespace, meta.name, meta.uid)

@@ -1,0 +1,77 @@
+"""``align run --plan``: what a run would do, without doing any of it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignment_cli.output import Output, console, emit, say
+from alignment_cli.stores import open_stores, trainer_errors
+
+if TYPE_CHECKING:
+    from alignment_api.run import AlignmentRun
+
+__all__ = ["preview"]
+
+
+def preview(run: AlignmentRun, output: Output) -> None:
+    """Resolve what moves, read the data as prepare would, and show the stages with what they would cost."""
+    with trainer_errors(), tempfile.TemporaryDirectory() as folder:
+        wire = _preview(run, Path(folder))
+    if output is not Output.TEXT:
+        emit(wire, output)
+        return
+    from alignment_api.status import Funnel
+    from alignment_cli.view import funnel
+
+    say(f"{run.metadata.name}: what would happen; nothing was done.\n")
+    say(f"Model:     {wire['model']['uri']}  {wire['model']['digest']}")
+    champion = "the model itself (no champion yet)" if wire["championIsModel"] else wire["champion"]["uri"]
+    say(f"Champion:  {champion}")
+    console().print(funnel(Funnel.model_validate(wire["data"])))
+    schedule = wire["training"]
+    say(
+        f"Training:  {schedule['steps']} steps of {schedule['pairs_per_step']} pairs, {schedule['epochs']} epochs, "
+        f"learning rate {schedule['learning_rate']:g}"
+        + (", after a warm start" if run.spec.training.warm_start else "")
+    )
+    say(f"Gate:      {', '.join(wire['criteria'])}")
+    say(
+        f"           a change of edit burden of {wire['smallestEffect']:.3f} or more can be shown, with 80 % power"
+    )
+    say(f"Publishes: {run.spec.publish.uri} as {run.spec.publish.alias}")
+
+
+def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
+    from alignment_trainer.data.assemble import Assembly, assemble, refuse_too_few, refuse_too_many_invalid
+    from alignment_trainer.data.lengths import ModelText, fits
+    from alignment_trainer.data.split import Side
+    from alignment_trainer.models.fetch import read_model_file
+    from alignment_trainer.models.resolve import pin_models
+    from alignment_trainer.planning import EDIT_BURDEN_DEVIATION, smallest_effect
+    from alignment_trainer.training.dataset import mostly_edits, select_slice
+    from alignment_trainer.training.schedule import make_schedule
+
+    spec = run.spec
+    stores = open_stores(spec.storage)
+    pins = pin_models(spec, stores)
+    text = ModelText.load(lambda name: read_model_file(pins.model, name, stores, folder), pins.model.uri)
+    work = Assembly(stores, fits(text, spec.training.max_length), text.special_tokens)
+    found = assemble(spec.data, work, folder / "quarantine.jsonl")
+    refuse_too_many_invalid(found.account, spec.data)
+    refuse_too_few(found.funnel, spec.data)
+    train, _ = select_slice(found.sides[Side.TRAIN], spec.training.selection_fraction)
+    schedule = make_schedule(spec.training, len(train), edits=mostly_edits(train))
+    budget = spec.gate.error_budget
+    alpha = budget.per_year / budget.decisions_per_year
+    return {
+        "model": pins.model.to_wire(),
+        "champion": pins.champion.to_wire(),
+        "championIsModel": pins.champion_is_model,
+        "stages": ["prepare", "train", "evaluate", "gate", "publish"],
+        "data": found.funnel.to_wire(),
+        "training": {name: getattr(schedule, name) for name in schedule.__dataclass_fields__},
+        "criteria": [c.name for c in spec.gate.criteria] or ["the default set (docs/gate.md)"],
+        "smallestEffect": smallest_effect(found.funnel.holdout, alpha, EDIT_BURDEN_DEVIATION),
+    }

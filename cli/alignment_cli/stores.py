@@ -1,0 +1,44 @@
+"""The stores of a run, opened with the person's own credentials; trainer errors become command errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from alignment_api.exitcodes import AlignExit
+from alignment_cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from alignment_api.spec import StorageSpec
+    from alignment_trainer.storage.registry import Stores
+
+__all__ = ["open_stores", "trainer_errors"]
+
+
+def open_stores(storage: StorageSpec | None = None) -> Stores:
+    """Stores for a run's ``spec.storage``, or with boto3's own chain. Raises CommandError without the data packages."""
+    try:
+        from alignment_trainer.storage.registry import Stores
+    except ImportError as error:
+        raise CommandError(
+            f"This verb reads stored objects and needs more packages ({error.name} is missing): "
+            "pip install 'alignment-operator[data]'.",
+            exit_code=AlignExit.OTHER,
+        ) from None
+    return Stores(storage)
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """Turn the trainer's errors, which already say what and what to do, into one message and its exit code."""
+    from alignment_trainer.errors import DataError, RequestError, StageError
+
+    try:
+        yield
+    except RequestError as error:
+        raise CommandError(error.message) from None
+    except DataError as error:
+        raise CommandError(error.message, exit_code=AlignExit.DATA_INVALID) from None
+    except StageError as error:
+        raise CommandError(error.message, exit_code=AlignExit.OTHER) from None
