@@ -36,7 +36,9 @@ def save_tiny_tokenizer(folder: Path, *, chat_template: bool = True) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def save_tiny_model(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0, chat_template: bool = True) -> None:
+def save_tiny_model(
+    folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0, chat_template: bool = True
+) -> None:
     """A loadable model folder: config, safetensors, tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
