@@ -66,4 +66,7 @@ $(STAMP): requirements/dev.txt pyproject.toml | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Targets of one area each: benchmarks, the cluster, the documentation.
+include $(sort $(wildcard tools/make/*.mk))
+
 .PHONY: help setup demo test test-fast lint format crds lock clean
