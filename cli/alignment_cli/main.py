@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from alignment_api.exitcodes import AlignExit
 from alignment_cli.commands import alias, artifacts, demo, manage, planning, run
@@ -32,15 +32,13 @@ for group in (demo, run, manage, artifacts, alias, planning):
 def main() -> None:
     """Entry point. A person sees one message; a traceback only with ALIGN_TRACEBACK=1."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="align", standalone_mode=False)
     except CommandError as error:
         _end(error.message, error.exit_code)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        _end(error.format_message(), AlignExit.REQUEST_INVALID)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        _end("Interrupted; the same command goes on where it stopped.", 130)
+    except TyperException as error:
+        _misused(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
@@ -51,7 +49,23 @@ def main() -> None:
             f"A defect of align: {type(error).__name__}: {error}. ALIGN_TRACEBACK=1 shows where.",
             AlignExit.OTHER,
         )
+    if code == AlignExit.INTERRUPTED:
+        _interrupted()
     sys.exit(code or 0)
+
+
+def _interrupted() -> None:
+    _end("Interrupted; the same command goes on where it stopped.", AlignExit.INTERRUPTED)
+
+
+def _misused(message: str) -> None:
+    if message.startswith("Usage:"):  # a group without a verb: its help is the answer
+        sys.stderr.write(message + "\n")
+        sys.exit(AlignExit.REQUEST_INVALID)
+    _end(
+        f"{message} `align --help` lists the verbs, `align VERB --help` its options.",
+        AlignExit.REQUEST_INVALID,
+    )
 
 
 def _end(message: str, code: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alignment_api.conditions import SENTENCES, TERMINAL, Reason
-from alignment_api.exitcodes import ExitFamily, family
+from alignment_api.exitcodes import ALIGN_SENTENCES, STAGE_SENTENCES, AlignExit, ExitFamily, StageExit, family
 
 
 def test_every_reason_has_a_sentence() -> None:
@@ -25,3 +25,8 @@ def test_exit_codes_have_their_family() -> None:
         ExitFamily.COUNTED,
         ExitFamily.COUNTED,
     ]
+
+
+def test_every_exit_code_has_a_sentence() -> None:
+    assert set(STAGE_SENTENCES) == set(StageExit)
+    assert set(ALIGN_SENTENCES) == set(AlignExit)
