@@ -24,8 +24,15 @@ DEFAULT_STATE = Path(".align")
 class Backend(Protocol):
     """Runs and what can be done with them."""
 
-    def list(self) -> list[AlignmentRun]:
-        """All runs, oldest first."""
+    remote: bool
+    """True where the stages' own disks are out of this machine's reach."""
+
+    def names(self) -> list[str]:
+        """Names of the runs, for completion."""
+        ...
+
+    def list(self, *, everywhere: bool = False) -> list[AlignmentRun]:
+        """All runs, oldest first. everywhere: of all namespaces, where there are any."""
         ...
 
     def get(self, name: str) -> AlignmentRun:
@@ -40,8 +47,12 @@ class Backend(Protocol):
         """Delete a run and what still works for it; its artifacts stay."""
         ...
 
-    def logs(self, name: str, stage: StageName | None, *, follow: bool) -> Iterator[str]:
-        """Lines of a stage's newest attempt; of the newest stage when none is named."""
+    def logs(self, name: str, stage: StageName | None, *, follow: bool, node: int = 0) -> Iterator[str]:
+        """Lines of a stage's newest attempt; of the newest stage when none is named. node: which of several."""
+        ...
+
+    def going_on(self, name: str) -> str:
+        """One sentence: what goes on with a run after a person has changed it."""
         ...
 
     def user(self) -> str:
@@ -49,13 +60,16 @@ class Backend(Protocol):
         ...
 
 
-def choose(state: Path | None, namespace: str | None, context: str | None) -> Backend:
-    """The backend for a command's options."""
-    if state is not None and (namespace or context):
+def choose(
+    state: Path | None, namespace: str | None, context: str | None, *, cluster: bool = False
+) -> Backend:
+    """The backend for a command's options. cluster: another option has named the cluster."""
+    cluster = cluster or bool(namespace or context)
+    if state is not None and cluster:
         raise CommandError(
-            "--state means this machine, --namespace and --context a cluster; give one or the other."
+            "--state means this machine, --namespace, --context and --all-namespaces a cluster; give one or the other."
         )
-    if state is not None or not (namespace or context or not DEFAULT_STATE.is_dir()):
+    if state is not None or (not cluster and DEFAULT_STATE.is_dir()):
         from alignment_cli.embedded.backend import EmbeddedBackend
 
         return EmbeddedBackend(state or DEFAULT_STATE)

@@ -5,15 +5,16 @@ On a terminal the screen is redrawn; elsewhere each change is one line, so that 
 
 from __future__ import annotations
 
+import sys
 from typing import Self
 
 from alignment_api.conditions import ConditionType
 from alignment_api.run import AlignmentRun
 from alignment_api.status import ProgressStatus
-from alignment_cli.output import console
+from alignment_cli.output import Output, console, emit
 from alignment_cli.view import run_story
 
-__all__ = ["LineView", "TerminalView"]
+__all__ = ["JsonView", "LineView", "TerminalView"]
 
 
 class TerminalView:
@@ -69,3 +70,26 @@ class LineView:
         if line != self._said.get(kind):
             self._said[kind] = line
             console().print(line, markup=False)
+
+
+class JsonView:
+    """The whole resource at every change, for machines: JSON or YAML documents; a context manager. Implements ``Listener``."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return None
+
+    def changed(self, run: AlignmentRun) -> None:
+        """Print the resource; YAML documents are told apart by ``---``."""
+        if self._output is Output.YAML:
+            sys.stdout.write("---\n")
+        emit(run.to_wire(), self._output)
+        sys.stdout.flush()
+
+    def progressed(self, run: AlignmentRun, progress: ProgressStatus) -> None:
+        """Nothing: progress is part of the resource."""

@@ -32,10 +32,20 @@ _STAGE_CONDITIONS = dict(
 )
 
 
-def runs_table(runs: list[AlignmentRun], now: datetime | None = None) -> RenderableType:
-    """One line a run."""
+def runs_table(
+    runs: list[AlignmentRun], now: datetime | None = None, *, namespaces: bool = False
+) -> RenderableType:
+    """One line a run. namespaces: with the namespace of each."""
     table = Table(box=None, pad_edge=False)
-    for column in ("NAME", "STAGE", "VERDICT", "HEADLINE", "PAIRS", "AGE"):
+    for column in (
+        *(["NAMESPACE"] if namespaces else []),
+        "NAME",
+        "STAGE",
+        "VERDICT",
+        "HEADLINE",
+        "PAIRS",
+        "AGE",
+    ):
         table.add_column(column)
     for run in runs:
         summary = run.status.condition(ConditionType.SUCCEEDED)
@@ -43,6 +53,7 @@ def runs_table(runs: list[AlignmentRun], now: datetime | None = None) -> Rendera
         created = run.metadata.creation_timestamp
         age = ((now or datetime.now(UTC)) - created).total_seconds() if created else None
         table.add_row(
+            *([run.metadata.namespace] if namespaces else []),
             run.metadata.name,
             Text(summary.reason, style=_STYLES[summary.status]) if summary else "",
             Text(verdict.result, style=_RESULT_STYLES[verdict.result]) if verdict else "",

@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
 from alignment_api.run import AlignmentRun
@@ -24,20 +26,28 @@ _RESOURCE = f"{PLURAL}.{GROUP}"
 class ClusterBackend:
     """See :class:`alignment_cli.backend.Backend`. namespace, context: as for kubectl; None: kubectl's own."""
 
+    remote = True
+
     def __init__(self, namespace: str | None, context: str | None) -> None:
         self._options = [f"--namespace={namespace}"] if namespace else []
         self._options += [f"--context={context}"] if context else []
 
-    def list(self) -> list[AlignmentRun]:
+    def names(self) -> list[str]:
         """See Backend."""
-        answer = json.loads(
-            self._kubectl("get", _RESOURCE, "-o", "json", "--sort-by=.metadata.creationTimestamp")
+        listed = self._kubectl("get", _RESOURCE, "-o", "name", "--request-timeout=3s")
+        return [line.rpartition("/")[2] for line in listed.split()]
+
+    def list(self, *, everywhere: bool = False) -> list[AlignmentRun]:
+        """See Backend."""
+        scope = ["--all-namespaces"] if everywhere else []
+        listed = self._kubectl(
+            "get", _RESOURCE, *scope, "-o", "json", "--sort-by=.metadata.creationTimestamp"
         )
-        return [AlignmentRun.model_validate(item) for item in answer["items"]]
+        return [_parse(item) for item in json.loads(listed)["items"]]
 
     def get(self, name: str) -> AlignmentRun:
         """See Backend."""
-        return AlignmentRun.model_validate_json(self._kubectl("get", _RESOURCE, name, "-o", "json"))
+        return _parse(json.loads(self._kubectl("get", _RESOURCE, name, "-o", "json")))
 
     def change(self, name: str, **changes: Any) -> AlignmentRun:
         """See Backend. The API server checks the rules and the admission policy who may decide."""
@@ -45,28 +55,36 @@ class ClusterBackend:
         if "decision" in changes:
             spec["gate"] = {"decision": changes["decision"]}
         patch = json.dumps({"spec": spec})
-        return AlignmentRun.model_validate_json(
-            self._kubectl("patch", _RESOURCE, name, "--type=merge", "-p", patch, "-o", "json")
+        return _parse(
+            json.loads(self._kubectl("patch", _RESOURCE, name, "--type=merge", "-p", patch, "-o", "json"))
         )
 
     def delete(self, name: str) -> None:
         """See Backend."""
         self._kubectl("delete", _RESOURCE, name, "--wait=false")
 
-    def logs(self, name: str, stage: StageName | None, *, follow: bool) -> Iterator[str]:
+    def logs(self, name: str, stage: StageName | None, *, follow: bool, node: int = 0) -> Iterator[str]:
         """See Backend."""
         selector = f"{LABEL_RUN}={name}" + (f",{LABEL_STAGE}={stage}" if stage else "")
         pods = json.loads(self._kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+        pods = [pod for pod in pods if _node(pod) == node]
         if not pods:
-            raise CommandError(
-                f"There is no pod of run {name}{f', stage {stage}' if stage else ''}; see align status {name}."
-            )
-        newest = max(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])["metadata"]["name"]
-        command = ["kubectl", *self._options, "logs", newest, *(["--follow"] if follow else [])]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None  # noqa: S101  asked for above
+            what = f"run {name}" + (f", stage {stage}" if stage else "") + (f", node {node}" if node else "")
+            raise CommandError(f"There is no pod of {what}; see align status {name}.")
+        newest = max(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+        options = ["--follow", "--pod-running-timeout=1h"] if follow else []
+        command = ["kubectl", *self._options, "logs", newest["metadata"]["name"], *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stderr is not None  # noqa: S101,PT018  asked for above
             for line in process.stdout:
                 yield line.rstrip("\n")
+            trouble = process.stderr.read().strip()
+        if process.returncode:
+            raise CommandError(trouble or "kubectl logs failed without a word", exit_code=AlignExit.OTHER)
+
+    def going_on(self, name: str) -> str:
+        """See Backend."""
+        return f"The operator goes on with it: align status {name} --watch."
 
     def user(self) -> str:
         """See Backend: the name by which the API server knows the person."""
@@ -91,3 +109,22 @@ class ClusterBackend:
                 done.stderr.strip() or "kubectl failed without a word", exit_code=AlignExit.OTHER
             )
         return done.stdout
+
+
+def _node(pod: dict[str, Any]) -> int:
+    """Which pod of several nodes: its completion index; 0 for a Job of one."""
+    meta = pod["metadata"]
+    known = {**meta.get("annotations", {}), **meta.get("labels", {})}
+    return int(known.get("batch.kubernetes.io/job-completion-index", 0))
+
+
+def _parse(item: dict[str, Any]) -> AlignmentRun:
+    try:
+        return AlignmentRun.model_validate(item)
+    except ValidationError as error:
+        fields = ", ".join(".".join(str(part) for part in p["loc"]) for p in error.errors()[:3])
+        raise CommandError(
+            f"Run {item['metadata']['name']} has fields that this align does not know ({fields}); "
+            "install the version that the cluster runs.",
+            exit_code=AlignExit.OTHER,
+        ) from None

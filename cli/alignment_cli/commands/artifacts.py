@@ -30,38 +30,47 @@ def register(app: typer.Typer) -> None:
 def report(
     name: Name,
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where to put report.html.")] = None,
-    show: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
+    show: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open it in the browser (default: on a terminal).")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", help="Reach the store here, e.g. through a forwarded port."),
+    ] = None,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Fetch a run's report with your own storage credentials and say where it is; -o json prints report.json."""
+    """Fetch a run's report with your own storage credentials, say where it is and open it; -o json prints report.json."""
     import json
 
     from alignment_api.names import StageName
     from alignment_cli.stores import open_stores, trainer_errors
 
-    run = choose(state, namespace, context).get(name)
+    backend = choose(state, namespace, context)
+    run = backend.get(name)
     folder = run.status.stage(StageName.EVALUATE).artifact_uri
     if folder is None:
         raise CommandError(
             f"Run {name} has no report: its evaluation has not ended. See align status {name}."
         )
-    store = open_stores(run.spec.storage)(folder)
+    if backend.remote and not folder.startswith("s3://"):
+        raise CommandError(
+            f"The report of {name} is in {folder}, which only pods of the cluster can read; copy report.html from there."
+        )
+    storage = run.spec.storage.model_copy(update={"endpoint": endpoint}) if endpoint else run.spec.storage
+    store = open_stores(storage)(folder)
     with trainer_errors():
         if output is not Output.TEXT:
             emit(json.loads(store.get(f"{folder}report.json")[0]), output)
             return
-        local = store.local_path(folder)
-        target = to
-        if target is None and local is not None:
-            target = local / "report.html"
-        else:
-            target = to or Path(f"{name}-report.html")
+        local = store.local_path(f"{folder}report.html")
+        target = to or local or Path(f"{name}-report.html")
+        if target != local:
             store.download(f"{folder}report.html", target)
     say(str(target))
-    if show:
+    if sys.stdout.isatty() if show is None else show:
         import webbrowser
 
         webbrowser.open(target.resolve().as_uri())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated
 
@@ -24,19 +25,25 @@ def register(app: typer.Typer) -> None:
 
 
 def list_runs(
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Runs of all namespaces of the cluster.")
+    ] = False,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """List runs: where each stands and what its verdict was."""
-    runs = choose(state, namespace, context).list()
+    runs = choose(state, namespace, context, cluster=everywhere).list(everywhere=everywhere)
     if output is not Output.TEXT:
         emit([run.to_wire() for run in runs], output)
         return
+    if not runs:
+        say("There are no runs here.")
+        return
     from alignment_cli.view import runs_table
 
-    console().print(runs_table(runs))
+    console().print(runs_table(runs, namespaces=everywhere))
 
 
 def status(
@@ -45,44 +52,63 @@ def status(
     namespace: Namespace = None,
     context: Context = None,
     output: OutputOption = Output.TEXT,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run ends.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on until the run ends; the exit code then says how.")
+    ] = False,
 ) -> None:
-    """Show the whole story of a run on one screen."""
+    """Show the whole story of a run on one screen.
+
+    With --watch the exit code is the one of align run: 0 published, 3 gate failed or rejected, 4 inconclusive,
+    65 bad data, 64 bad request, 1 anything else.
+    """
     backend = choose(state, namespace, context)
+    if watch:
+        _watch(backend, name, output)
+        return
+    run = backend.get(name)
     if output is not Output.TEXT:
-        emit(backend.get(name).to_wire(), output)
+        emit(run.to_wire(), output)
         return
-    if not watch:
-        from alignment_cli.view import run_story
-
-        console().print(run_story(backend.get(name)))
-        return
-    _watch(backend, name)
-
-
-def _watch(backend: Backend, name: str) -> None:
-    from rich.live import Live
-
     from alignment_cli.view import run_story
 
-    run = backend.get(name)
-    with Live(run_story(run), console=console(), auto_refresh=False) as live:
+    console().print(run_story(run))
+
+
+def _watch(backend: Backend, name: str, output: Output) -> None:
+    from alignment_cli.live import JsonView, LineView, TerminalView
+    from alignment_cli.outcome import exit_code
+
+    view = (
+        JsonView(output)
+        if output is not Output.TEXT
+        else TerminalView()
+        if sys.stdout.isatty()
+        else LineView()
+    )
+    with view:
+        run = backend.get(name)
+        view.changed(run)
         while not run.finished:
             time.sleep(_WATCH_SECONDS)
-            run = backend.get(name)
-            live.update(run_story(run), refresh=True)
+            before, run = run, backend.get(name)
+            if run.status != before.status or run.spec != before.spec:
+                view.changed(run)
+                if run.status.progress is not None:
+                    view.progressed(run, run.status.progress)
+    raise typer.Exit(exit_code(run))
 
 
 def logs(
     name: Name,
     stage: Annotated[StageName | None, typer.Option("--stage", help="Stage (default: the newest).")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while the stage runs.")] = False,
+    node: Annotated[int, typer.Option("--node", help="Which node, where several train.", min=0)] = 0,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
     """Print the log of a stage's newest attempt."""
-    for line in choose(state, namespace, context).logs(name, stage, follow=follow):
+    for line in choose(state, namespace, context).logs(name, stage, follow=follow, node=node):
         typer.echo(line)
 
 
@@ -98,9 +124,10 @@ def approve(
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Approve a run that waits for a decision."""
-    _decide(choose(state, namespace, context), name, "Approve", reason, by)
-    say(f"{name} is approved. An embedded run goes on with align run {name}.")
+    """Approve a run that waits for a decision: its candidate is published. Set once; cannot overrule a failed gate."""
+    backend = choose(state, namespace, context)
+    _decide(backend, name, "Approve", reason, by)
+    say(f"{name} is approved. {backend.going_on(name)}")
 
 
 def reject(
@@ -111,9 +138,10 @@ def reject(
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Reject a run that waits for a decision."""
-    _decide(choose(state, namespace, context), name, "Reject", reason, by)
-    say(f"{name} is rejected.")
+    """Reject a run that waits for a decision: nothing is published. Set once."""
+    backend = choose(state, namespace, context)
+    _decide(backend, name, "Reject", reason, by)
+    say(f"{name} is rejected. {backend.going_on(name)}")
 
 
 def _decide(backend: Backend, name: str, result: str, reason: str, by: str | None) -> None:
@@ -128,8 +156,9 @@ def suspend(name: Name, state: State = None, namespace: Namespace = None, contex
 
 def resume(name: Name, state: State = None, namespace: Namespace = None, context: Context = None) -> None:
     """Go on with a suspended run."""
-    choose(state, namespace, context).change(name, suspend=False)
-    say(f"{name} is resumed. An embedded run goes on with align run {name}.")
+    backend = choose(state, namespace, context)
+    backend.change(name, suspend=False)
+    say(f"{name} is resumed. {backend.going_on(name)}")
 
 
 def clone(

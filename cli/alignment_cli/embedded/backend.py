@@ -12,6 +12,7 @@ from typing import Any
 
 from alignment_api.names import STAGES, StageName
 from alignment_api.run import AlignmentRun
+from alignment_cli.backend import DEFAULT_STATE
 from alignment_cli.embedded.process import alive, pid_of
 from alignment_cli.embedded.state import AttemptFolder, State
 from alignment_cli.errors import CommandError
@@ -24,10 +25,16 @@ _FOLLOW_SECONDS = 0.2
 class EmbeddedBackend:
     """See :class:`alignment_cli.backend.Backend`."""
 
+    remote = False
+
     def __init__(self, folder: Path) -> None:
         self._state = State(folder)
 
-    def list(self) -> list[AlignmentRun]:
+    def names(self) -> list[str]:
+        """See Backend."""
+        return self._state.names()
+
+    def list(self, *, everywhere: bool = False) -> list[AlignmentRun]:  # noqa: ARG002  a folder has no namespaces
         """See Backend."""
         runs = [self._state.load(name) for name in self._state.names()]
         return sorted(runs, key=lambda run: str(run.metadata.creation_timestamp))
@@ -49,9 +56,11 @@ class EmbeddedBackend:
                 os.killpg(pid, signal.SIGTERM)
         self._state.delete(name)
 
-    def logs(self, name: str, stage: StageName | None, *, follow: bool) -> Iterator[str]:
+    def logs(self, name: str, stage: StageName | None, *, follow: bool, node: int = 0) -> Iterator[str]:
         """See Backend."""
         self._state.load(name)
+        if node:
+            raise CommandError("A run on this machine has one node; leave --node out.")
         folder = self._newest(name, stage)
         with folder.output.open(encoding="utf-8", errors="replace") as file:
             while True:
@@ -66,6 +75,11 @@ class EmbeddedBackend:
     def user(self) -> str:
         """See Backend."""
         return getpass.getuser()
+
+    def going_on(self, name: str) -> str:
+        """See Backend."""
+        state = "" if self._state.folder == DEFAULT_STATE else f" --state {self._state.folder}"
+        return f"It goes on with align run {name}{state}."
 
     def _newest(self, name: str, stage: StageName | None) -> AttemptFolder:
         order = {str(known): index for index, known in enumerate(STAGES)}
