@@ -36,6 +36,7 @@ lint: $(STAMP) ## ruff, mypy strict, import rules, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.crdgen --check
+	$(BIN)/python -m tools.docsgen --check
 
 ##@ Change
 
