@@ -11,6 +11,12 @@ import pytest
 from support import s3server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-goldens", action="store_true", help="write what the code gives now over tests/data"
+    )
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3server.S3Server]:
     """A real S3 server, one per test process; skipped where it cannot be had, failed there when CI=true."""
