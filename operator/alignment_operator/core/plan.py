@@ -104,6 +104,7 @@ class _Planner:
 
     def _active(self, attempt: Attempt) -> None:
         stage = attempt.stage
+        self._preempted(attempt)
         if attempt.started is not None and attempt.state is not AttemptState.PENDING:
             first = self.draft.stage(stage).start_time or attempt.started
             self.draft.set_stage(stage, start_time=first, attempt_start_time=attempt.started)
@@ -136,6 +137,28 @@ class _Planner:
         if self.observed.progress is not None and self.observed.progress.stage is stage:
             self.draft.set(progress=self.observed.progress)
 
+    def _preempted(self, attempt: Attempt) -> None:
+        """Count that the attempt was ended from outside and replaced: the same Job waits, or runs again.
+
+        A drained pod and a Job that its queue preempted go on from their checkpoint under the same attempt.
+        """
+        status = self.draft.stage(attempt.stage)
+        since = status.attempt_start_time
+        if since is None or attempt.state is AttemptState.STOPPING:
+            return
+        waits = attempt.state is AttemptState.PENDING
+        if not waits and (attempt.started is None or attempt.started <= since):
+            return
+        until = self.now if waits or attempt.started is None else attempt.started
+        self.draft.set_stage(
+            attempt.stage,
+            preemptions=status.preemptions + 1,
+            attempt_start_time=None,
+            running_seconds=round(status.running_seconds + max(0.0, (until - since).total_seconds()), 3),
+            exit_reason="Disrupted",
+        )
+        self.draft.set(progress=None)
+
     def _stop_active(self, attempts: tuple[Attempt, ...]) -> None:
         self.actions.extend(
             StopStage(a.name, a.stage, a.number)
@@ -146,6 +169,7 @@ class _Planner:
     # -- an attempt that ended --------------------------------------------------------------------------
 
     def _ended(self, attempt: Attempt) -> bool:
+        self._preempted(attempt)
         outcome = classify(attempt)
         ended = attempt.ended or self.now
         started = attempt.started or self.draft.stage(attempt.stage).attempt_start_time

@@ -137,6 +137,45 @@ def test_being_stopped_from_outside_costs_no_attempt(code: int | None, disrupted
     assert (stage.failures, stage.preemptions, stage.attempt) == (0, 5, 6)
 
 
+def test_an_attempt_that_its_queue_preempts_goes_on_under_the_same_number() -> None:
+    world = World(run(backoffLimit=0))
+    world.look()
+    world.begin("notes-prepare-1")
+    world.look()
+    world.seconds += 30
+    world.change("notes-prepare-1", state=AttemptState.PENDING, started=None, message="Kueue: preempted")
+    world.look()
+    stage = world.run.status.stage(PREPARE)
+    assert (stage.attempt, stage.failures, stage.preemptions, stage.running_seconds) == (1, 0, 1, 30)
+    assert world.reason is Reason.QUEUED
+    assert world.look().status == world.run.status
+    world.seconds += 300
+    world.begin("notes-prepare-1")
+    world.look()
+    world.seconds += 10
+    world.succeed("notes-prepare-1")
+    world.look()
+    stage = world.run.status.stage(PREPARE)
+    assert (stage.attempt, stage.preemptions, stage.running_seconds) == (1, 1, 40)
+
+
+@pytest.mark.parametrize("seen_running_again", [True, False])
+def test_a_drained_pod_whose_replacement_runs_already_counts_as_preempted(seen_running_again: bool) -> None:
+    world = World(run(backoffLimit=0))
+    world.look()
+    world.begin("notes-prepare-1")
+    world.look()
+    world.seconds += 30
+    world.begin("notes-prepare-1")
+    if seen_running_again:
+        world.look()
+    world.seconds += 5
+    world.succeed("notes-prepare-1")
+    world.look()
+    stage = world.run.status.stage(PREPARE)
+    assert (stage.attempt, stage.failures, stage.preemptions, stage.running_seconds) == (1, 0, 1, 35)
+
+
 def test_out_of_memory_is_counted_and_says_so() -> None:
     world = World(run())
     world.look()
