@@ -1,0 +1,114 @@
+"""The door into the store: what watches bring and what complete listings find, turned into records and queued.
+
+A listing is the truth at its version: it brings what a watch missed, and what it lacks is gone (a watch that
+listed anew brings no deletions). It is made page by page at the start and again at every resync.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+from alignment_operator.freshness import Freshness
+from alignment_operator.gateway import JOBS, PODS, RUNS, Gateway, Resource
+from alignment_operator.queue import Key, WorkQueue
+from alignment_operator.records import job_record, pod_record, run_record
+from alignment_operator.store import Store
+
+__all__ = ["Intake"]
+
+_log = logging.getLogger(__name__)
+Json = dict[str, Any]
+Change = Literal["ADDED", "MODIFIED", "DELETED"] | None
+"""Kind of a watch event; None: found when the watch began."""
+
+
+class Intake:
+    """Feeds the store and queues the runs that something was learnt of.
+
+    namespaces: those that are watched; empty: the whole cluster, with one watch for all of it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue,
+        gateway: Gateway,
+        freshness: Freshness,
+        *,
+        namespaces: tuple[str, ...],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._gateway = gateway
+        self._freshness = freshness
+        self._namespaces = namespaces
+
+    # -- watches ------------------------------------------------------------------------------------
+
+    def watched(self, resource: Resource, change: Change, raw: Json) -> None:
+        """A watch brought an object."""
+        metadata = raw["metadata"]
+        self._freshness.saw(self._scope(resource, metadata["namespace"]), metadata["resourceVersion"])
+        if change == "DELETED":
+            self._enqueue(
+                self._delete(resource)(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
+            )
+        else:
+            self._enqueue(self._put(resource, raw))
+
+    # -- listings -----------------------------------------------------------------------------------
+
+    async def list_all(self) -> None:
+        """List everything, remove what is gone, queue every run that has not finished. Raises ApiError.
+
+        Runs come first: the children of a finished run need not be kept.
+        """
+        for namespace in self._namespaces or (None,):
+            for resource in (RUNS, JOBS, PODS):
+                await self._list(resource, namespace)
+        for record in self._store.runs():
+            if not record.finished:
+                self._queue.add(record.key)
+
+    async def _list(self, resource: Resource, namespace: str | None) -> None:
+        uids: set[str] = set()
+        versions: list[str] = []
+        listing = ""
+        async for items, version in self._gateway.list_pages(resource, namespace):
+            listing = version
+            for raw in items:
+                uids.add(raw["metadata"]["uid"])
+                versions.append(raw["metadata"]["resourceVersion"])
+                self._enqueue(self._put(resource, raw))
+        self._freshness.listed((resource.plural, namespace or ""), versions)
+        prune = {
+            RUNS: self._store.prune_runs,
+            JOBS: self._store.prune_jobs,
+            PODS: self._store.prune_pods,
+        }[resource]
+        for key in prune(uids, listing, namespace):
+            _log.info("%s of run %s is gone, which no watch has told", resource.plural, key)
+            self._queue.add(key)
+
+    # -- inside -------------------------------------------------------------------------------------
+
+    def _put(self, resource: Resource, raw: Json) -> Key | None:
+        if resource is RUNS:
+            return self._store.put_run(run_record(raw))
+        if resource is JOBS:
+            return self._store.put_job(job_record(raw))
+        return self._store.put_pod(pod_record(raw))
+
+    def _delete(self, resource: Resource) -> Callable[[Key, str], Key | None]:
+        if resource is RUNS:
+            return self._store.delete_run
+        return self._store.delete_job if resource is JOBS else self._store.delete_pod
+
+    def _enqueue(self, key: Key | None) -> None:
+        if key is not None:
+            self._queue.add(key)
+
+    def _scope(self, resource: Resource, namespace: str) -> tuple[str, str]:
+        return resource.plural, namespace if self._namespaces else ""

@@ -1,0 +1,202 @@
+"""What ``/metrics`` says. Runs are read from the store at every scrape, so nothing is counted that must survive.
+
+A restart forgets no run's metric and a deleted run leaves none behind. Only what has no other home, the operator's
+own requests and reconciliations, is counted as it happens.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from alignment_api.conditions import ConditionStatus
+from alignment_api.names import STAGES
+from alignment_operator.records import Estimate, RunRecord
+from alignment_operator.series import SERIES, Series
+
+__all__ = ["Metrics", "OperatorState"]
+
+_BY_NAME = {series.name: series for series in SERIES}
+_STAGE_BOUNDS = (10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0)
+_REQUEST_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class OperatorState(Protocol):
+    """What a scrape asks of the running operator."""
+
+    def runs(self) -> Iterable[RunRecord]:
+        """All runs."""
+        ...
+
+    def values(self) -> dict[str, float | dict[str, float]]:
+        """The operator's own gauges by series name; with a label, by its value."""
+        ...
+
+
+class Metrics:
+    """Counts requests and reconciliations, and renders everything. per_run: whether to export series per run."""
+
+    def __init__(self, *, per_run: bool, wrote: Callable[[str, str, str], None] = lambda *_: None) -> None:
+        self._registry = CollectorRegistry()
+        self._per_run = per_run
+        self._wrote = wrote
+        self._requests = Counter(
+            *_described("alignment_operator_api_requests_total"), registry=self._registry
+        )
+        self._request_seconds = Histogram(
+            *_described("alignment_operator_api_request_duration_seconds"),
+            buckets=_REQUEST_BOUNDS,
+            registry=self._registry,
+        )
+        self._reconciles = Counter(*_described("alignment_operator_reconcile_total"), registry=self._registry)
+        self._reconcile_seconds = Histogram(
+            *_described("alignment_operator_reconcile_duration_seconds"),
+            buckets=_REQUEST_BOUNDS,
+            registry=self._registry,
+        )
+        ProcessCollector(registry=self._registry)
+
+    # -- counting -----------------------------------------------------------------------------------
+
+    def request(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        """One call to the API server has ended."""
+        self._requests.labels(verb, resource, str(code)).inc()
+        self._request_seconds.labels(verb).observe(seconds)
+
+    def wrote(self, resource: str, namespace: str, version: str) -> None:
+        """One of our writes has this version now."""
+        self._wrote(resource, namespace, version)
+
+    def reconciled(self, result: str, seconds: float) -> None:
+        """One reconciliation has ended."""
+        self._reconciles.labels(result).inc()
+        self._reconcile_seconds.observe(seconds)
+
+    # -- rendering ----------------------------------------------------------------------------------
+
+    def render(self, state: OperatorState, *, leading: bool) -> bytes:
+        """The exposition text. Runs are told by the leader only, or two replicas would count them twice."""
+        registry = CollectorRegistry()
+        registry.register(_Collected(state, leading=leading, per_run=self._per_run))
+        return generate_latest(registry) + generate_latest(self._registry)
+
+
+class _Collected:
+    """One scrape's view of the runs and the operator, as prometheus-client collects it."""
+
+    def __init__(self, state: OperatorState, *, leading: bool, per_run: bool) -> None:
+        self._state = state
+        self._leading = leading
+        self._per_run = per_run
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of the table that are not counted as they happen."""
+        runs = tuple(self._state.runs()) if self._leading else ()
+        yield from self._operator()
+        yield from _totals(runs)
+        if self._per_run:
+            yield from _each(runs)
+
+    def _operator(self) -> Iterator[Metric]:
+        yield _gauge("alignment_operator_build_info", [((version("alignment-operator"),), 1.0)])
+        for name, value in self._state.values().items():
+            rows = value.items() if isinstance(value, dict) else [("", value)]
+            yield _gauge(name, [((label,) if label else (), number) for label, number in rows])
+
+
+def _each(runs: tuple[RunRecord, ...]) -> Iterator[Metric]:
+    """Series per run. A family at a time, so that each value is read where its name is given."""
+
+    def told(
+        name: str, value: Callable[[RunRecord], float | None], *labels: Callable[[RunRecord], str]
+    ) -> Metric:
+        rows = []
+        for run in runs:
+            number = value(run)
+            if number is not None:
+                rows.append(((*run.key, *(label(run) for label in labels)), number))
+        return _gauge(name, rows)
+
+    def interval(name: str, of: Callable[[RunRecord], Estimate | None]) -> Iterator[Metric]:
+        def end(part: Callable[[Estimate], float | None]) -> Callable[[RunRecord], float | None]:
+            return lambda run: part(found) if (found := of(run)) is not None else None
+
+        yield told(f"{name}_ratio", end(lambda e: e.estimate))
+        yield told(f"{name}_confidence_low_ratio", end(lambda e: e.low))
+        yield told(f"{name}_confidence_high_ratio", end(lambda e: e.high))
+
+    yield told(
+        "alignment_run_info",
+        lambda _: 1.0,
+        lambda run: run.summary.method,
+        lambda run: run.summary.model,
+        lambda run: run.summary.target,
+    )
+    yield told(
+        "alignment_run_condition",
+        lambda _: 1.0,
+        lambda _: "Succeeded",
+        lambda run: run.summary.status,
+        lambda run: run.summary.reason,
+    )
+    yield told(
+        "alignment_run_progress_ratio",
+        lambda run: None if run.summary.criterion else run.summary.progress,
+        lambda run: run.summary.stage,
+    )
+    yield from interval("alignment_run_preference_accuracy", lambda run: run.summary.preference_accuracy)
+    yield from interval("alignment_run_win_rate", lambda run: run.summary.win_rate)
+    yield told(
+        "alignment_run_gate_estimate",
+        lambda run: run.summary.criterion_estimate,
+        lambda run: run.summary.criterion,
+    )
+    yield told(
+        "alignment_run_gate_threshold", lambda run: run.summary.threshold, lambda run: run.summary.criterion
+    )
+
+
+def _totals(runs: tuple[RunRecord, ...]) -> Iterator[Metric]:
+    tally = Tally((run.key.namespace, run.summary.status, run.summary.reason) for run in runs)
+    yield _gauge("alignment_runs", [(labels, float(count)) for labels, count in sorted(tally.items())])
+    yield _durations(runs)
+    published: dict[tuple[str, ...], float] = {}
+    for run in runs:
+        if run.summary.status == ConditionStatus.TRUE:
+            where = (run.key.namespace, run.summary.target)
+            published[where] = max(published.get(where, 0.0), run.summary.since)
+    yield _gauge("alignment_publish_last_success_timestamp_seconds", sorted(published.items()))
+
+
+def _durations(runs: tuple[RunRecord, ...]) -> Metric:
+    name, sentence, labels = _described("alignment_stage_duration_seconds")
+    family = GaugeHistogramMetricFamily(name, sentence, labels=labels)
+    for position, stage in enumerate(STAGES):
+        values = [seconds for run in runs if (seconds := run.summary.stage_seconds[position]) is not None]
+        counts = Tally(bisect_left(_STAGE_BOUNDS, seconds) for seconds in values)
+        total, buckets = 0, []
+        for index, bound in enumerate((*_STAGE_BOUNDS, float("inf"))):
+            total += counts[index]
+            buckets.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(total)))
+        family.add_metric([str(stage)], buckets, sum(values))
+    return family
+
+
+def _gauge(name: str, rows: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    described: Series = _BY_NAME[name]
+    family = GaugeMetricFamily(name, described.sentence, labels=described.labels)
+    for labels, value in rows:
+        family.add_metric(labels, value)
+    return family
+
+
+def _described(name: str) -> tuple[str, str, tuple[str, ...]]:
+    described = _BY_NAME[name]
+    return described.name, described.sentence, described.labels

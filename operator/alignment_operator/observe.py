@@ -1,0 +1,176 @@
+"""From records of Jobs and pods to what the plan reads. Pure, but for the records it is given.
+
+Order of trust: the Job says whether an attempt is over, its pods say how. A Job that is over while the pods' last
+word has not reached the store yet is *unsettled*: the caller reads the pods live before anything is concluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from alignment_api.exitcodes import StageExit
+from alignment_api.names import StageName
+from alignment_api.run import AlignmentRun
+from alignment_api.stage import StageFailure, StageResult, read_termination_message
+from alignment_api.status import ProgressStatus
+from alignment_operator.core.observed import Attempt, AttemptState, Observed
+from alignment_operator.records import JobRecord, PodRecord
+
+__all__ = ["View", "observe"]
+
+_STAGES = {str(stage): stage for stage in StageName}
+_POLICY = "PodFailurePolicy"
+"""Reason of a Job that failed by a rule of its podFailurePolicy; our only failing rule is about disruptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What was observed, and what is missing for certainty.
+
+    unsettled: Jobs that are over without a last word of their pods. mute: Jobs that wait and do not say why.
+    """
+
+    observed: Observed
+    unsettled: tuple[JobRecord, ...]
+    mute: tuple[JobRecord, ...]
+
+
+def observe(
+    run: AlignmentRun,
+    jobs: tuple[JobRecord, ...],
+    pods: tuple[PodRecord, ...],
+    *,
+    words: Mapping[str, str] | None = None,
+    foreign: frozenset[str] = frozenset(),
+    refusal: str = "",
+    progress: ProgressStatus | None = None,
+) -> View:
+    """What there is of a run.
+
+    words: why a Job waits, by its uid, as found out elsewhere (quota, queue).
+    """
+    attempts, unsettled, mute = [], [], []
+    for job in jobs:
+        stage = _STAGES.get(job.stage)
+        if stage is None or job.attempt < 1 or job.run_uid != run.metadata.uid:
+            continue
+        own = tuple(pod for pod in pods if pod.job_uid == job.uid)
+        attempt = _attempt(job, stage, own, (words or {}).get(job.uid, ""))
+        attempts.append(attempt)
+        if _lacks_last_word(attempt):
+            unsettled.append(job)
+        if attempt.state is AttemptState.PENDING and not any(pod.words for pod in own):
+            mute.append(job)
+    observed = Observed(
+        run=run,
+        attempts=tuple(attempts),
+        foreign_names=foreign,
+        launch_refusal=refusal,
+        progress=progress,
+    )
+    return View(observed, tuple(unsettled), tuple(mute))
+
+
+def _attempt(job: JobRecord, stage: StageName, pods: tuple[PodRecord, ...], words: str) -> Attempt:
+    leader = _leader(job, pods)
+    attempt = Attempt(
+        stage=stage,
+        number=job.attempt,
+        name=job.key.name,
+        state=AttemptState.PENDING,
+        started=_time(leader.running_since) if leader else None,
+    )
+    if job.complete:
+        return _succeeded(attempt, job, leader)
+    if job.failed:
+        return _failed(attempt, job, pods)
+    if job.deleting:
+        return replace(attempt, state=AttemptState.STOPPING)
+    if job.suspended:
+        waits = words or f"{job.key.name} is suspended, by its queue or by hand."
+        return replace(attempt, started=None, message=waits)
+    if leader is not None and leader.running_since is not None and not _ended_from_outside(leader):
+        return replace(attempt, state=AttemptState.RUNNING)
+    return replace(attempt, started=None, message=words or next((pod.words for pod in pods if pod.words), ""))
+
+
+def _succeeded(attempt: Attempt, job: JobRecord, leader: PodRecord | None) -> Attempt:
+    word = read_termination_message(leader.message) if leader and leader.message else None
+    return replace(
+        attempt,
+        state=AttemptState.SUCCEEDED,
+        ended=_time(job.ended),
+        result=word if isinstance(word, StageResult) else None,
+        exit_code=0,
+    )
+
+
+def _failed(attempt: Attempt, job: JobRecord, pods: tuple[PodRecord, ...]) -> Attempt:
+    culprit = _culprit(pods)
+    word = read_termination_message(culprit.message) if culprit and culprit.message else None
+    code = culprit.exit_code if culprit else None
+    final = code in (StageExit.REQUEST_INVALID, StageExit.DATA_INVALID)
+    said = culprit.exit_reason if culprit and culprit.exit_reason not in ("", "Error") else ""
+    if code is None:
+        said = next((pod.words for pod in pods if pod.words), "") or job.message
+    return replace(
+        attempt,
+        state=AttemptState.FAILED,
+        ended=_time(job.ended),
+        failure=word if isinstance(word, StageFailure) else None,
+        exit_code=code,
+        disrupted=not final and _was_disrupted(job, culprit, pods),
+        message=said,
+    )
+
+
+def _was_disrupted(job: JobRecord, culprit: PodRecord | None, pods: tuple[PodRecord, ...]) -> bool:
+    """True when the attempt ended from outside.
+
+    Of a gang, one pod drained is enough: the others fail because of it. A single pod may have been drained
+    earlier and replaced by its Job; only the pod whose end ended the attempt counts.
+    """
+    if job.reason == _POLICY:
+        return True
+    if job.nodes > 1 or culprit is None:
+        return any(pod.disrupted for pod in pods)
+    return culprit.disrupted
+
+
+def _leader(job: JobRecord, pods: tuple[PodRecord, ...]) -> PodRecord | None:
+    """The pod that speaks for the attempt: index 0; of several the one that succeeded, else the newest."""
+    candidates = [pod for pod in pods if pod.index == 0]
+    if job.complete:
+        candidates = [pod for pod in candidates if pod.exit_code == 0] or candidates
+    running = [pod for pod in candidates if pod.ended is None and not _ended_from_outside(pod)]
+    return max(running or candidates, key=lambda pod: (pod.running_since or "", pod.key.name), default=None)
+
+
+def _ended_from_outside(pod: PodRecord) -> bool:
+    """True for a pod that its Job replaces, or will in a moment."""
+    return pod.disrupted and (pod.phase == "Failed" or pod.ended is not None)
+
+
+def _culprit(pods: tuple[PodRecord, ...]) -> PodRecord | None:
+    """The pod whose end ended the attempt.
+
+    The first that failed by itself; those that were drained, and those told to stop, only if there is no other.
+    """
+    failed = [pod for pod in pods if pod.exit_code not in (None, 0)]
+    return min(
+        failed,
+        key=lambda pod: (pod.disrupted, pod.exit_code == StageExit.STOPPED, pod.ended or "", pod.key.name),
+        default=None,
+    )
+
+
+def _lacks_last_word(attempt: Attempt) -> bool:
+    if attempt.state is AttemptState.SUCCEEDED:
+        return attempt.result is None
+    return attempt.state is AttemptState.FAILED and attempt.exit_code is None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None

@@ -1,0 +1,228 @@
+"""One look at one run: observe, plan, act, write the status. Level-triggered: it never remembers what it did.
+
+Watches nothing, decides nothing (the plan does), and is the one place where errors of the API become behaviour:
+
+    refused (quota, policy, webhook)   told in the status, tried again after a while
+    conflict                           look again at what the cluster has now
+    no answer, 5xx, 429                raised: the queue tries again, backed off
+
+Whatever is about to be created or deleted is preceded by a live reading of the run: a plan made from an old copy
+must not act. The status is one PATCH that the server refuses unless the run is still the one that was read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from alignment_api.status import ProgressStatus
+from alignment_operator.core.actions import Plan, StartStage, StopStage
+from alignment_operator.core.jobs import PodDefaults, build_job, build_service
+from alignment_operator.core.plan import plan
+from alignment_operator.errors import ApiError
+from alignment_operator.events import Recorder
+from alignment_operator.gateway import Gateway
+from alignment_operator.observe import View, observe
+from alignment_operator.queue import Key
+from alignment_operator.records import RunRecord, job_record, pod_record, run_record
+from alignment_operator.store import Store
+from alignment_operator.waiting import WaitingWords
+
+__all__ = ["Reconciler"]
+
+_log = logging.getLogger(__name__)
+_LOOKS = 8
+"""Looks in one reconciliation before the key goes back to the queue."""
+_LOOK_AGAIN_SECONDS = 1.0
+_MUTE_SECONDS = 15.0
+"""How often to ask why a Job waits that does not say so itself."""
+
+
+class _Again(Exception):
+    """The world is not as the plan thought; look once more."""
+
+
+class Reconciler:
+    """Reconciles runs, one call at a time per key. progress: latest reading by the pod's UID."""
+
+    def __init__(
+        self,
+        store: Store,
+        gateway: Gateway,
+        *,
+        pods: PodDefaults,
+        recorder: Recorder,
+        waiting: WaitingWords,
+        clock: Callable[[], datetime],
+        progress: Mapping[str, ProgressStatus],
+    ) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._pods = pods
+        self._recorder = recorder
+        self._waiting = waiting
+        self._clock = clock
+        self._progress = progress
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring a run forward. Returns seconds until it should be looked at again, or None. Raises ApiError."""
+        for _ in range(_LOOKS):
+            stored = self._store.run(key)
+            if stored is None or stored.deleting:
+                return None  # its children go with it: the garbage collector follows the owner references
+            try:
+                if stored.finished:
+                    await self._tidy(stored)
+                    return None
+                return await self._look(stored)
+            except _Again:
+                continue
+        return _LOOK_AGAIN_SECONDS
+
+    async def _look(self, stored: RunRecord) -> float | None:
+        view = await self._observe(stored)
+        planned = plan(view.observed, self._clock())
+        for name in planned.confirm_absent:
+            await self._confirm_absent(stored, name)
+        if planned.actions:
+            await self._confirm_unchanged(stored)
+            planned = await self._act(stored, planned)
+        if planned.status != view.observed.run.status:
+            await self._write(stored, planned)
+        if view.mute:
+            return min(_MUTE_SECONDS, planned.requeue_seconds or _MUTE_SECONDS)
+        return planned.requeue_seconds
+
+    async def _tidy(self, stored: RunRecord) -> None:
+        """A finished run needs no process any more; one that still goes on is stopped."""
+        active = [job for job in self._store.jobs(stored.uid) if not job.over and not job.deleting]
+        if active:
+            await self._confirm_unchanged(stored)
+        for job in active:
+            await self._gateway.delete_job(job.key, job.uid)
+
+    # -- observing ----------------------------------------------------------------------------------
+
+    async def _observe(self, stored: RunRecord) -> View:
+        view = self._view(stored)
+        if view.unsettled:
+            for job in view.unsettled:
+                for raw in await self._gateway.pods_of_job(job.key):
+                    self._store.put_pod(pod_record(raw))
+            view = self._view(stored)
+        if view.mute:
+            words = {job.uid: await self._waiting.of(job) for job in view.mute}
+            view = self._view(stored, words=words)
+        return view
+
+    def _view(
+        self,
+        stored: RunRecord,
+        *,
+        words: Mapping[str, str] | None = None,
+        foreign: frozenset[str] = frozenset(),
+        refusal: str = "",
+    ) -> View:
+        pods = self._store.pods(stored.uid)
+        readings = (self._progress.get(pod.uid) for pod in pods if pod.ended is None)
+        return observe(
+            stored.parse(),
+            self._store.jobs(stored.uid),
+            pods,
+            words=words,
+            foreign=foreign,
+            refusal=refusal,
+            progress=next((reading for reading in readings if reading is not None), None),
+        )
+
+    async def _confirm_absent(self, stored: RunRecord, name: str) -> None:
+        raw = await self._gateway.get_job(Key(stored.key.namespace, name))
+        if raw is not None and job_record(raw).run_uid == stored.uid:
+            self._store.put_job(job_record(raw))
+            raise _Again
+
+    async def _confirm_unchanged(self, stored: RunRecord) -> None:
+        await self._refresh(stored)
+        known = self._store.run(stored.key)
+        if known is None or known.uid != stored.uid or known.version != stored.version:
+            raise _Again
+
+    async def _refresh(self, stored: RunRecord) -> None:
+        raw = await self._gateway.get_run(stored.key)
+        if raw is None:
+            self._store.delete_run(stored.key, stored.uid)
+            return
+        fresh = run_record(raw)
+        if fresh.uid != stored.uid:
+            self._store.delete_run(stored.key, stored.uid)
+        self._store.put_run(fresh)
+
+    # -- acting -------------------------------------------------------------------------------------
+
+    async def _act(self, stored: RunRecord, planned: Plan) -> Plan:
+        """Carry out the actions; where one was refused, the plan that knows of it."""
+        foreign: set[str] = set()
+        refusal = ""
+        for action in planned.actions:
+            if isinstance(action, StopStage):
+                await self._stop(stored, action)
+                continue
+            try:
+                if not await self._start(stored, action):
+                    foreign.add(action.name)
+            except ApiError as error:
+                if not error.refusal:
+                    raise
+                refusal = error.message
+        if not foreign and not refusal:
+            return planned
+        again = self._view(stored, foreign=frozenset(foreign), refusal=refusal)
+        return plan(again.observed, self._clock())
+
+    async def _stop(self, stored: RunRecord, action: StopStage) -> None:
+        job = next((j for j in self._store.jobs(stored.uid) if j.key.name == action.name), None)
+        if job is not None and not job.deleting:
+            await self._gateway.delete_job(job.key, job.uid)
+
+    async def _start(self, stored: RunRecord, action: StartStage) -> bool:
+        """Create the attempt's Job, or adopt the one that is there; False when the name belongs to someone else."""
+        service = build_service(action)
+        if service is not None:
+            await self._create_service(service)
+        try:
+            raw = await self._gateway.create_job(build_job(action, self._pods))
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            found = await self._gateway.get_job(Key(stored.key.namespace, action.name))
+            if found is None:
+                raise _Again from error
+            raw = found
+        record = job_record(raw)
+        if record.run_uid != stored.uid:
+            return False
+        self._store.put_job(record)
+        return True
+
+    async def _create_service(self, manifest: dict[str, Any]) -> None:
+        try:
+            await self._gateway.create_service(manifest)
+        except ApiError as error:
+            if not error.conflict:
+                raise
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    async def _write(self, stored: RunRecord, planned: Plan) -> None:
+        status: dict[str, Any] = planned.status.to_wire()
+        try:
+            raw = await self._gateway.write_status(stored.key, stored.version, status)
+        except ApiError as error:
+            if not (error.conflict or error.not_found):
+                raise
+            await self._refresh(stored)
+            raise _Again from error
+        self._store.put_run(run_record(raw))
+        await self._recorder.record(stored, planned.transitions)

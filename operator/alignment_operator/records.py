@@ -1,0 +1,307 @@
+"""What the store keeps of objects: only the fields that decisions and metrics read.
+
+A finished run of realistic status takes 10 KiB of JSON and five times that as Python objects; as a summary it
+takes about 1 KiB. Runs that go on are kept as their JSON and parsed when they are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from alignment_api.metrics import MetricName
+from alignment_api.names import KIND, LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES
+from alignment_api.run import AlignmentRun
+from alignment_operator.queue import Key
+
+__all__ = [
+    "Estimate",
+    "JobRecord",
+    "PodRecord",
+    "RunRecord",
+    "RunSummary",
+    "job_record",
+    "pod_record",
+    "run_record",
+    "version_number",
+]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric with the ends of its interval."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What metrics tell of a run.
+
+    target: URI of the alias it publishes to; since: when Succeeded last changed, seconds since 1970; criterion: the
+    first blocking one of the verdict; stage_seconds: running time by stage, in the order of STAGES, None for a stage
+    that has not finished; progress: share of the running stage that is done, 0 to 1.
+    """
+
+    model: str
+    method: str
+    target: str
+    status: str
+    reason: str
+    since: float
+    preference_accuracy: Estimate | None
+    win_rate: Estimate | None
+    criterion: str
+    criterion_estimate: float | None
+    threshold: float | None
+    stage_seconds: tuple[float | None, ...]
+    stage: str
+    progress: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run. body: its JSON while it goes on, None once it has finished."""
+
+    key: Key
+    uid: str
+    version: str
+    deleting: bool
+    finished: bool
+    summary: RunSummary
+    body: bytes | None
+
+    def parse(self) -> AlignmentRun:
+        """The run as a model. Raises ValueError when a stored run does not fit the contract."""
+        if self.body is None:
+            raise ValueError(f"run {self.key} has finished; only its summary is kept")
+        return AlignmentRun.model_validate_json(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A Job: one attempt of a stage. nodes: pods that work together."""
+
+    key: Key
+    uid: str
+    version: str
+    run: Key
+    run_uid: str
+    stage: str
+    attempt: int
+    nodes: int
+    suspended: bool
+    deleting: bool
+    complete: bool
+    failed: bool
+    reason: str
+    message: str
+    ended: str | None
+
+    @property
+    def over(self) -> bool:
+        """True once it has come to its end."""
+        return self.complete or self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """A pod of a Job. index: of an Indexed Job, else 0; message: its container's last word.
+
+    words: why it does not run yet, as the cluster says it; empty once it runs, or where there is nothing to say.
+    """
+
+    key: Key
+    uid: str
+    version: str
+    run: Key
+    run_uid: str
+    job_uid: str
+    index: int
+    phase: str
+    ip: str
+    words: str
+    disrupted: bool
+    deleting: bool
+    running_since: str | None
+    ended: str | None
+    exit_code: int | None
+    exit_reason: str
+    message: str
+
+
+def version_number(version: str) -> int:
+    """A resourceVersion as a number; Kubernetes guarantees their order since 1.35, and etcd always did."""
+    return int(version) if version.isdecimal() else 0
+
+
+def run_record(raw: Json) -> RunRecord:
+    """Keep what matters of a run."""
+    metadata = raw["metadata"]
+    status = raw.get("status") or {}
+    summary = _summary(raw, status)
+    finished = summary.status in ("True", "False")
+    kept = {
+        name: metadata[name]
+        for name in ("name", "namespace", "uid", "generation", "resourceVersion", "creationTimestamp")
+        if name in metadata
+    }
+    wire = {k: raw[k] for k in ("apiVersion", "kind", "spec") if k in raw} | {
+        "metadata": kept,
+        "status": status,
+    }
+    return RunRecord(
+        key=Key(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        deleting="deletionTimestamp" in metadata,
+        finished=finished,
+        summary=summary,
+        body=None if finished else json.dumps(wire, separators=(",", ":")).encode(),
+    )
+
+
+def job_record(raw: Json) -> JobRecord:
+    """Keep what matters of a Job."""
+    metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
+    end = conditions.get("Complete") or conditions.get("Failed") or {}
+    owner = _controller(metadata, KIND)
+    labels = metadata.get("labels") or {}
+    attempt = labels.get(LABEL_ATTEMPT, "0")
+    return JobRecord(
+        key=Key(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        run=Key(metadata["namespace"], owner.get("name", "")),
+        run_uid=owner.get("uid", ""),
+        stage=labels.get(LABEL_STAGE, ""),
+        attempt=int(attempt) if attempt.isdecimal() else 0,
+        nodes=spec.get("completions") or 1,
+        suspended=bool(spec.get("suspend")),
+        deleting="deletionTimestamp" in metadata,
+        complete="Complete" in conditions,
+        failed="Failed" in conditions,
+        reason=end.get("reason", ""),
+        message=end.get("message", ""),
+        ended=end.get("lastTransitionTime"),
+    )
+
+
+def pod_record(raw: Json) -> PodRecord:
+    """Keep what matters of a pod."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    labels = metadata.get("labels") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    state = next((c.get("state") or {} for c in status.get("containerStatuses") or ()), {})
+    ended = state.get("terminated") or {}
+    running = state.get("running") or {}
+    index = labels.get("batch.kubernetes.io/job-completion-index", "0")
+    return PodRecord(
+        key=Key(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        version=metadata["resourceVersion"],
+        run=Key(metadata["namespace"], labels.get(LABEL_RUN, "")),
+        run_uid=labels.get(LABEL_RUN_UID, ""),
+        job_uid=_controller(metadata, "Job").get("uid", ""),
+        index=int(index) if index.isdecimal() else 0,
+        phase=status.get("phase", "Pending"),
+        ip=status.get("podIP", ""),
+        words=_waiting_words(raw, conditions, state),
+        disrupted=(conditions.get("DisruptionTarget") or {}).get("status") == "True",
+        deleting="deletionTimestamp" in metadata,
+        running_since=running.get("startedAt") or ended.get("startedAt"),
+        ended=ended.get("finishedAt"),
+        exit_code=ended.get("exitCode"),
+        exit_reason=ended.get("reason") or status.get("reason", ""),
+        message=ended.get("message", ""),
+    )
+
+
+def _controller(metadata: Json, kind: str) -> Json:
+    """The owner that controls an object. Labels are copied along with a manifest; a controller's UID is not."""
+    owners: list[Json] = metadata.get("ownerReferences") or []
+    return next((o for o in owners if o.get("controller") and o.get("kind") == kind), {})
+
+
+_IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_HARMLESS = ("ContainerCreating", "PodInitializing")
+
+
+def _waiting_words(raw: Json, conditions: Json, state: Json) -> str:
+    """Why a pod does not run; worded so that it stays the same while the cause does."""
+    status = raw.get("status") or {}
+    if status.get("phase") == "Failed":
+        return f"{status.get('reason', '')}: {status.get('message', '')}".strip(": ")
+    waiting = state.get("waiting") or {}
+    reason = waiting.get("reason", "")
+    if reason in _IMAGE_TROUBLE:
+        image = next((c.get("image", "") for c in (raw.get("spec") or {}).get("containers") or ()), "")
+        return f"The image {image} cannot be pulled; check its name and spec.pods.imagePullSecrets."
+    if reason and reason not in _HARMLESS:
+        return f"{reason}: {waiting.get('message', '')}".rstrip(": ")
+    scheduled = conditions.get("PodScheduled") or {}
+    if scheduled.get("status") == "False":
+        return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}".rstrip(": ")
+    return ""
+
+
+def _summary(raw: Json, status: Json) -> RunSummary:
+    spec = raw.get("spec") or {}
+    training = spec.get("training") or {}
+    publish = spec.get("publish") or {}
+    succeeded: Json = next((c for c in status.get("conditions") or () if c.get("type") == "Succeeded"), {})
+    stages = {s.get("name"): s for s in status.get("stages") or ()}
+    metrics = {m.get("name"): m for m in status.get("metrics") or () if not m.get("selector")}
+    criterion = _deciding_criterion(status)
+    progress: Json = status.get("progress") or {}
+    return RunSummary(
+        model=(spec.get("model") or {}).get("uri", ""),
+        method=training.get("method", "DPO"),
+        target=f"{publish.get('uri', '').rstrip('/')}/aliases/{publish.get('alias', 'champion')}",
+        status=succeeded.get("status", "Unknown"),
+        reason=succeeded.get("reason", ""),
+        since=_seconds(succeeded.get("lastTransitionTime")),
+        preference_accuracy=_estimate(metrics.get(MetricName.PREFERENCE_ACCURACY)),
+        win_rate=_estimate(metrics.get(MetricName.WIN_RATE)),
+        criterion=str(criterion.get("metric", "")),
+        criterion_estimate=criterion.get("estimate"),
+        threshold=_threshold(spec, criterion),
+        stage_seconds=tuple(_stage_seconds(stages.get(str(stage))) for stage in STAGES),
+        stage=progress.get("stage", ""),
+        progress=progress["percent"] / 100 if "percent" in progress else None,
+    )
+
+
+def _deciding_criterion(status: Json) -> Json:
+    """The first blocking criterion of the verdict."""
+    criteria: list[Json] = (status.get("verdict") or {}).get("criteria") or []
+    return next((c for c in criteria if c.get("mode", "Blocking") == "Blocking"), {})
+
+
+def _threshold(spec: Json, criterion: Json) -> float | None:
+    for wanted in (spec.get("gate") or {}).get("criteria") or ():
+        if wanted.get("name") == criterion.get("name"):
+            value = wanted.get("minimum", wanted.get("maximum"))
+            return float(value) if value is not None else None
+    return None
+
+
+def _estimate(metric: Json | None) -> Estimate | None:
+    if metric is None or metric.get("estimate") is None:
+        return None
+    return Estimate(metric["estimate"], metric.get("low"), metric.get("high"))
+
+
+def _stage_seconds(stage: Json | None) -> float | None:
+    return float(stage.get("runningSeconds", 0.0)) if stage and stage.get("endTime") else None
+
+
+def _seconds(time: str | None) -> float:
+    return datetime.fromisoformat(time).timestamp() if time else 0.0

@@ -1,0 +1,190 @@
+"""What the operator knows of the cluster: trimmed records of runs, Jobs and pods, never newer than it claims.
+
+Fed by watches, by complete listings and by the answers to our own writes, in any order: an older version never
+replaces a newer one, and an object seen deleted never comes back (a uid is never used again). Children of a
+run that has finished are forgotten, so that thousands of finished runs cost little.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from alignment_operator.queue import Key
+from alignment_operator.records import JobRecord, PodRecord, RunRecord, version_number
+
+__all__ = ["Store"]
+
+_Record = TypeVar("_Record", RunRecord, JobRecord, PodRecord)
+_REMEMBERED_DEATHS = 20_000
+
+
+class Store:
+    """Runs by key, Jobs and pods by the run they belong to. Every change returns the run it concerns, or None."""
+
+    def __init__(self) -> None:
+        self._runs: dict[Key, RunRecord] = {}
+        self._jobs: dict[Key, JobRecord] = {}
+        self._pods: dict[Key, PodRecord] = {}
+        self._jobs_of: defaultdict[str, set[Key]] = defaultdict(set)
+        self._pods_of: defaultdict[str, set[Key]] = defaultdict(set)
+        self._dead: dict[str, None] = {}
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def run(self, key: Key) -> RunRecord | None:
+        """A run, if it is there."""
+        return self._runs.get(key)
+
+    def runs(self) -> Iterator[RunRecord]:
+        """All runs, as they are now."""
+        return iter(tuple(self._runs.values()))
+
+    def jobs(self, run_uid: str) -> tuple[JobRecord, ...]:
+        """Jobs of a run, by name."""
+        return tuple(self._jobs[key] for key in sorted(self._jobs_of.get(run_uid, ())))
+
+    def pods(self, run_uid: str) -> tuple[PodRecord, ...]:
+        """Pods of a run, by name."""
+        return tuple(self._pods[key] for key in sorted(self._pods_of.get(run_uid, ())))
+
+    def running_pods(self) -> Iterator[PodRecord]:
+        """Pods that run now, wherever."""
+        return iter([p for p in self._pods.values() if p.phase == "Running" and p.ended is None and p.ip])
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def put_run(self, record: RunRecord) -> Key | None:
+        """Take in a run; its key if that told anything new."""
+        if not self._newer(self._runs.get(record.key), record):
+            return None
+        self._runs[record.key] = record
+        if record.finished:
+            self._forget_ended(record.uid)
+        return record.key
+
+    def put_job(self, record: JobRecord) -> Key | None:
+        """Take in a Job; the key of its run if that told anything that a decision reads."""
+        before = self._jobs.get(record.key)
+        if not record.run_uid or not self._newer(before, record):
+            return None
+        self._drop_job(record.key)
+        if record.over and self._is_finished(record.run, record.run_uid):
+            return None
+        self._jobs[record.key] = record
+        self._jobs_of[record.run_uid].add(record.key)
+        return record.run if before is None or _differs(before, record) else None
+
+    def put_pod(self, record: PodRecord) -> Key | None:
+        """Take in a pod; the key of its run if that told anything that a decision reads."""
+        before = self._pods.get(record.key)
+        if not record.run_uid or not self._newer(before, record):
+            return None
+        self._drop_pod(record.key)
+        if self._is_finished(record.run, record.run_uid):
+            return None
+        self._pods[record.key] = record
+        self._pods_of[record.run_uid].add(record.key)
+        return record.run if before is None or _differs(before, record) else None
+
+    def delete_run(self, key: Key, uid: str) -> Key | None:
+        """A run is gone; its key if it was known."""
+        self._bury(uid)
+        known = self._runs.get(key)
+        if known is None or known.uid != uid:
+            return None
+        del self._runs[key]
+        return key
+
+    def delete_job(self, key: Key, uid: str) -> Key | None:
+        """A Job is gone; the key of its run if it was known."""
+        self._bury(uid)
+        known = self._jobs.get(key)
+        if known is None or known.uid != uid:
+            return None
+        self._drop_job(key)
+        return known.run
+
+    def delete_pod(self, key: Key, uid: str) -> Key | None:
+        """A pod is gone; the key of its run if it was known."""
+        self._bury(uid)
+        known = self._pods.get(key)
+        if known is None or known.uid != uid:
+            return None
+        self._drop_pod(key)
+        return known.run
+
+    def prune_runs(self, listed: set[str], version: str, namespace: str | None) -> list[Key]:
+        """Remove runs that a complete listing at ``version`` no longer has; the keys of those removed."""
+        gone = _absent(self._runs.values(), listed, version, namespace)
+        return [key for r in gone if (key := self.delete_run(r.key, r.uid)) is not None]
+
+    def prune_jobs(self, listed: set[str], version: str, namespace: str | None) -> list[Key]:
+        """As :meth:`prune_runs`, for Jobs; the keys of their runs."""
+        gone = _absent(self._jobs.values(), listed, version, namespace)
+        return [key for r in gone if (key := self.delete_job(r.key, r.uid)) is not None]
+
+    def prune_pods(self, listed: set[str], version: str, namespace: str | None) -> list[Key]:
+        """As :meth:`prune_runs`, for pods; the keys of their runs."""
+        gone = _absent(self._pods.values(), listed, version, namespace)
+        return [key for r in gone if (key := self.delete_pod(r.key, r.uid)) is not None]
+
+    # -- inside -------------------------------------------------------------------------------------
+
+    def _newer(self, known: _Record | None, record: _Record) -> bool:
+        if record.uid in self._dead:
+            return False
+        return known is None or version_number(record.version) > version_number(known.version)
+
+    def _is_finished(self, key: Key, uid: str) -> bool:
+        run = self._runs.get(key)
+        return run is not None and run.uid == uid and run.finished
+
+    def _forget_ended(self, uid: str) -> None:
+        for key in tuple(self._jobs_of.get(uid, ())):
+            if self._jobs[key].over:
+                self._drop_job(key)
+        for key in tuple(self._pods_of.get(uid, ())):
+            self._drop_pod(key)
+
+    def _drop_job(self, key: Key) -> None:
+        known = self._jobs.pop(key, None)
+        if known is not None:
+            _discard(self._jobs_of, known.run_uid, key)
+
+    def _drop_pod(self, key: Key) -> None:
+        known = self._pods.pop(key, None)
+        if known is not None:
+            _discard(self._pods_of, known.run_uid, key)
+
+    def _bury(self, uid: str) -> None:
+        self._dead[uid] = None
+        if len(self._dead) > _REMEMBERED_DEATHS:
+            del self._dead[next(iter(self._dead))]
+
+
+def _absent(known: Iterable[_Record], listed: set[str], version: str, namespace: str | None) -> list[_Record]:
+    """Records that a listing lacks, those written after it left out."""
+    limit = version_number(version)
+    return [
+        r
+        for r in known
+        if r.uid not in listed
+        and version_number(r.version) <= limit
+        and (namespace is None or r.key.namespace == namespace)
+    ]
+
+
+def _differs(before: JobRecord | PodRecord, after: JobRecord | PodRecord) -> bool:
+    """True when more than the version changed: controllers write much that says nothing new to us."""
+    return replace(before, version=after.version) != after
+
+
+def _discard(index: defaultdict[str, set[Key]], uid: str, key: Key) -> None:
+    keys = index.get(uid)
+    if keys is not None:
+        keys.discard(key)
+        if not keys:
+            del index[uid]
