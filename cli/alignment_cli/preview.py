@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,19 +38,23 @@ def preview(run: AlignmentRun, output: Output) -> None:
         + (", after a warm start" if run.spec.training.warm_start else "")
     )
     say(f"Gate:      {', '.join(wire['criteria'])}")
-    say(
-        f"           a change of edit burden of {wire['smallestEffect']:.3f} or more can be shown, with 80 % power"
-    )
+    for plan in wire["power"]:
+        say(
+            f"           {plan['metric']}: a change of {plan['shows']:.3f} or more can be shown, with 80 % power"
+        )
+    for warning in wire["warnings"]:
+        say(f"           {warning}")
     say(f"Publishes: {run.spec.publish.uri} as {run.spec.publish.alias}")
 
 
 def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     from alignment_trainer.data.assemble import Assembly, assemble, refuse_too_few, refuse_too_many_invalid
     from alignment_trainer.data.lengths import ModelText, fits
-    from alignment_trainer.data.split import Side
+    from alignment_trainer.data.split import Side, group_key
+    from alignment_trainer.evaluation.defaults import default_criteria
     from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
-    from alignment_trainer.planning import EDIT_BURDEN_DEVIATION, smallest_effect
+    from alignment_trainer.planning import holdout_warnings, plan_gate
     from alignment_trainer.training.dataset import mostly_edits, select_slice
     from alignment_trainer.training.schedule import make_schedule
 
@@ -63,8 +68,11 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     refuse_too_few(found.funnel, spec.data)
     train, _ = select_slice(found.sides[Side.TRAIN], spec.training.selection_fraction)
     schedule = make_schedule(spec.training, len(train), edits=mostly_edits(train))
-    budget = spec.gate.error_budget
-    alpha = budget.per_year / budget.decisions_per_year
+    holdout = found.sides[Side.HOLDOUT]
+    edits = mostly_edits(holdout)
+    criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
+    sizes = Counter(group_key(pair, spec.data.holdout) for pair in holdout).values()
+    plans = plan_gate(criteria, spec.gate.error_budget, sizes, spec.evaluation.generation.prompts)
     return {
         "model": pins.model.to_wire(),
         "champion": pins.champion.to_wire(),
@@ -72,6 +80,15 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
         "stages": ["prepare", "train", "evaluate", "gate", "publish"],
         "data": found.funnel.to_wire(),
         "training": {name: getattr(schedule, name) for name in schedule.__dataclass_fields__},
-        "criteria": [c.name for c in spec.gate.criteria] or ["the default set (docs/gate.md)"],
-        "smallestEffect": smallest_effect(found.funnel.holdout, alpha, EDIT_BURDEN_DEVIATION),
+        "criteria": [criterion.name for criterion in criteria],
+        "power": [
+            {
+                "criterion": p.criterion.name,
+                "metric": str(p.criterion.metric),
+                "shows": p.shows,
+                "passesAt": p.passes_at,
+            }
+            for p in plans
+        ],
+        "warnings": list(holdout_warnings(spec, sizes, edits=edits)),
     }

@@ -1,30 +1,168 @@
-"""How large a holdout must be, and what a given one can show. Plain arithmetic on normal quantiles.
+"""How large a holdout must be, and what a given one can show. Plain arithmetic on normal quantiles, no heavy library.
 
-Called by prepare (which warns before any GPU is used), by ``align gate plan`` and ``align run --plan``.
+Called by prepare (which warns before any GPU is used), by ``align gate plan`` and ``align run --plan``. evaluate plans
+again with the spread that it measured.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
-__all__ = ["EDIT_BURDEN_DEVIATION", "WIN_RATE_DEVIATION", "pairs_needed", "smallest_effect"]
+from alignment_api.metrics import METRICS, MetricFamily, MetricName
+from alignment_api.spec import AlignmentRunSpec, BudgetMode, Criterion, ErrorBudget
+from alignment_trainer.evaluation.defaults import default_criteria, spends
 
-EDIT_BURDEN_DEVIATION: Final = 0.15
-"""Standard deviation of one prompt's difference in edit burden, as measured on simulated clinical notes (docs/gate.md)."""
-WIN_RATE_DEVIATION: Final = 0.5
-"""Standard deviation of one comparison at a win rate near one half, without ties: the largest there is."""
+__all__ = [
+    "DEVIATIONS",
+    "POWER",
+    "Plan",
+    "decision_alpha",
+    "holdout_warnings",
+    "independent_pairs",
+    "pairs_needed",
+    "passes_at",
+    "plan_gate",
+    "smallest_effect",
+]
+
+POWER: Final = 0.8
+"""Chance that a plan gives a true effect to be seen."""
+DEVIATIONS: Final[dict[MetricName, float]] = {
+    MetricName.EDIT_BURDEN: 0.15,
+    MetricName.WIN_RATE: 0.5,
+    MetricName.WIN_RATE_LENGTH_CONTROLLED: 0.55,
+    MetricName.PREFERENCE_ACCURACY: 0.5,
+    MetricName.PREFERENCE_LIFT: 0.5,
+    MetricName.RANKING_ACCURACY: 0.55,
+}
+"""Standard deviation of one observation, to plan with: of edit burden as measured on simulated clinical notes, of win
+rates and accuracies the largest there is (near one half, without ties). docs/gate.md has the measurements."""
+_CORRELATION: Final = 0.1
+"""Assumed correlation of two observations of one group, before anything is measured."""
 
 
-def smallest_effect(pairs: int, alpha: float, deviation: float, power: float = 0.8) -> float:
-    """Smallest distance from the limit that ``pairs`` held-out pairs show with ``power`` at one-sided ``alpha``."""
+@dataclass(frozen=True)
+class Plan:
+    """What one criterion can show.
+
+    pairs: observations it will have. independent: as many independent ones they are worth. passes_at: smallest
+    observed distance from the limit that passes. shows: smallest true distance that passes with 80 % power. needed:
+    pairs that show ``minimum_effect``; None where the criterion states none.
+    """
+
+    criterion: Criterion
+    alpha: float
+    pairs: int
+    independent: float
+    passes_at: float
+    shows: float
+    needed: int | None
+
+    @property
+    def too_small(self) -> bool:
+        """True when the stated effect would be missed more often than planned."""
+        return self.needed is not None and self.needed > self.pairs
+
+
+def smallest_effect(pairs: float, alpha: float, deviation: float, power: float = POWER) -> float:
+    """Smallest true distance from the limit that ``pairs`` show with ``power`` at one-sided ``alpha``."""
     return _quantiles(alpha, power) * deviation / math.sqrt(pairs)
 
 
-def pairs_needed(effect: float, alpha: float, deviation: float, power: float = 0.8) -> int:
-    """Held-out pairs that show ``effect`` with ``power`` at one-sided ``alpha``."""
+def passes_at(pairs: float, alpha: float, deviation: float) -> float:
+    """Smallest observed distance from the limit that passes at one-sided ``alpha``."""
+    return smallest_effect(pairs, alpha, deviation, power=0.5)
+
+
+def pairs_needed(effect: float, alpha: float, deviation: float, power: float = POWER) -> int:
+    """Independent pairs that show ``effect`` with ``power`` at one-sided ``alpha``."""
     return math.ceil((_quantiles(alpha, power) * deviation / effect) ** 2)
+
+
+def independent_pairs(sizes: Collection[int], correlation: float = _CORRELATION) -> float:
+    """Independent observations that groups of these sizes are worth: n over the design effect 1 + (m - 1)·ρ.
+
+    m: mean size of the group that a random pair is in (Kish 1965). A holdout of one author is worth few pairs.
+    """
+    total = sum(sizes)
+    if total == 0:
+        return 0.0
+    weighted = sum(size * size for size in sizes) / total
+    return total / (1 + (weighted - 1) * correlation)
+
+
+def decision_alpha(criterion: Criterion, budget: ErrorBudget) -> float:
+    """Error of one decision by this criterion: its own, or the year's budget in equal shares where that is less."""
+    own = 1 - criterion.confidence
+    if not spends(criterion) or budget.mode is BudgetMode.UNLIMITED:
+        return own
+    return min(own, budget.per_year / budget.decisions_per_year)
+
+
+def plan_gate(
+    criteria: Sequence[Criterion], budget: ErrorBudget, sizes: Collection[int], prompts: int | None = None
+) -> list[Plan]:
+    """Plans of the criteria on which a release rests.
+
+    sizes: pairs in each held-out group. prompts: how many of the pairs are answered, which is all that metrics of
+    generated text see; None: all.
+    """
+    pairs = sum(sizes)
+    worth = independent_pairs(sizes) / pairs if pairs else 0.0
+    plans = []
+    for criterion in criteria:
+        if not spends(criterion) or criterion.metric not in DEVIATIONS or not pairs:
+            continue
+        generated = METRICS[criterion.metric].family is MetricFamily.SUPERIORITY
+        used = min(pairs, prompts) if generated and prompts is not None else pairs
+        alpha, deviation = decision_alpha(criterion, budget), DEVIATIONS[criterion.metric]
+        effect = criterion.minimum_effect
+        plans.append(
+            Plan(
+                criterion,
+                alpha,
+                used,
+                used * worth,
+                passes_at(used * worth, alpha, deviation),
+                smallest_effect(used * worth, alpha, deviation),
+                math.ceil(pairs_needed(effect, alpha, deviation) / worth) if effect is not None else None,
+            )
+        )
+    return plans
+
+
+def holdout_warnings(spec: AlignmentRunSpec, sizes: Collection[int], *, edits: bool) -> tuple[str, ...]:
+    """Sentences about criteria that this holdout is too small for; none when it is large enough.
+
+    sizes: pairs in each held-out group. edits: most held-out pairs are edits.
+    """
+    criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
+    prompts = spec.evaluation.generation.prompts
+    found = []
+    for plan in plan_gate(criteria, spec.gate.error_budget, sizes, prompts):
+        if plan.too_small:
+            worth = (
+                f", worth about {plan.independent:.0f} independent ones"
+                if plan.independent < plan.pairs - 0.5
+                else ""
+            )
+            found.append(
+                f"criterion {plan.criterion.name} decides on {plan.pairs} held-out pairs{worth}: enough to show a change of "
+                f"{plan.criterion.metric} of {plan.shows:.3f} with 80 % power at alpha {plan.alpha:.2g}; its minimumEffect of "
+                f"{plan.criterion.minimum_effect:g} needs about {plan.needed}. Expect Inconclusive unless the effect is larger"
+                + _cap(plan, prompts, sum(sizes))
+            )
+    return tuple(found)
+
+
+def _cap(plan: Plan, prompts: int, pairs: int) -> str:
+    if plan.pairs == prompts < pairs:
+        return f", or raise evaluation.generation.prompts: {pairs} pairs are held out"
+    return ""
 
 
 def _quantiles(alpha: float, power: float) -> float:

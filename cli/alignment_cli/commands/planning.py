@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alignment_api.exitcodes import AlignExit
 from alignment_cli.commands.options import OutputOption
 from alignment_cli.output import Output, console, emit, say
+
+if TYPE_CHECKING:
+    from alignment_api.spec import Criterion
 
 __all__ = ["register"]
 
@@ -63,47 +67,89 @@ def check(
 
 def plan(
     holdout: Annotated[int, typer.Option("--holdout", help="Held-out pairs.", min=2)],
+    groups: Annotated[
+        int | None,
+        typer.Option(help="Groups (patients, documents) that they come from; omitted: one each.", min=2),
+    ] = None,
     per_year: Annotated[float, typer.Option(help="Error budget per year.", min=0.0001, max=0.5)] = 0.05,
     decisions: Annotated[int, typer.Option(help="Decisions per year.", min=1)] = 52,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say the smallest effect a holdout can show with 80 % power, and the pairs needed for 2, 5 and 10 points."""
-    from alignment_trainer.planning import (
-        EDIT_BURDEN_DEVIATION,
-        WIN_RATE_DEVIATION,
-        pairs_needed,
-        smallest_effect,
-    )
+    """Say the smallest effect that each criterion can pass at, and the pairs needed for 2, 5 and 10 points."""
+    from alignment_api.spec import ErrorBudget
+    from alignment_trainer.planning import DEVIATIONS, independent_pairs, pairs_needed, plan_gate
 
-    alpha = per_year / decisions
+    sizes = _even(holdout, min(groups or holdout, holdout))
+    worth = independent_pairs(sizes) / holdout
+    budget = ErrorBudget(per_year=per_year, decisions_per_year=decisions)
     rows: list[dict[str, Any]] = []
-    for metric, deviation in (("editBurden", EDIT_BURDEN_DEVIATION), ("winRate", WIN_RATE_DEVIATION)):
-        needed = {points: pairs_needed(points / 100, alpha, deviation) for points in (2, 5, 10)}
+    for criterion in _plannable():
+        (found,) = plan_gate((criterion,), budget, sizes)
+        needed = {
+            points: math.ceil(pairs_needed(points / 100, found.alpha, DEVIATIONS[criterion.metric]) / worth)
+            for points in (2, 5, 10)
+        }
         rows.append(
             {
-                "metric": metric,
-                "smallestEffect": round(smallest_effect(holdout, alpha, deviation), 4),
+                "metric": str(criterion.metric),
+                "limit": criterion.limit,
+                "alpha": found.alpha,
+                "passesAt": round(
+                    criterion.limit + (found.passes_at if criterion.upwards else -found.passes_at), 4
+                ),
+                "smallestEffect": round(found.shows, 4),
                 "pairsNeeded": {f"{points} points": count for points, count in needed.items()},
             }
         )
     if output is not Output.TEXT:
-        emit({"holdout": holdout, "alpha": alpha, "power": 0.8, "metrics": rows}, output)
+        emit(
+            {"holdout": holdout, "independent": round(holdout * worth, 1), "power": 0.8, "metrics": rows},
+            output,
+        )
         return
+    _show_plan(rows)
+    say(
+        f"{holdout} held-out pairs, worth {holdout * worth:.0f} independent ones; one-sided alpha {rows[0]['alpha']:.2g} "
+        f"({per_year:g} a year over {decisions} decisions). PASSES AT: what must be observed. SHOWS: the true change that is "
+        "found in 80 of 100 evaluations. Generated texts are compared for evaluation.generation.prompts pairs only."
+    )
+
+
+def _plannable() -> list[Criterion]:
+    """The criteria on which a release may rest: the defaults for edits, for a judge, and for neither."""
+    from alignment_api.spec import CriterionMode, EvaluationSpec, JudgeSpec, JudgeType
+    from alignment_trainer.evaluation.defaults import default_criteria, spends
+
+    judged = EvaluationSpec(judge=JudgeSpec(type=JudgeType.REWARD_MODEL, uri="file:///judge/"))
+    sets = (
+        default_criteria(EvaluationSpec(), edits=True),
+        default_criteria(judged, edits=False),
+        default_criteria(EvaluationSpec(), edits=False),
+    )
+    found = {criterion.metric: criterion for criteria in sets for criterion in criteria if spends(criterion)}
+    lift = next(c for c in sets[0] if c.name == "direction")
+    return [*found.values(), lift.model_copy(update={"mode": CriterionMode.BLOCKING})]
+
+
+def _show_plan(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("METRIC", "SMALLEST EFFECT", "FOR 2 POINTS", "FOR 5 POINTS", "FOR 10 POINTS"):
+    for column in ("METRIC", "PASSES AT", "SHOWS", "FOR 2 POINTS", "FOR 5 POINTS", "FOR 10 POINTS"):
         table.add_column(column)
     for row in rows:
         table.add_row(
             row["metric"],
+            f"{row['passesAt']:.3f}",
             f"{row['smallestEffect']:.3f}",
             *(f"{count} pairs" for count in row["pairsNeeded"].values()),
         )
     console().print(table)
-    say(
-        f"{holdout} held-out pairs, 80 % power, one-sided alpha {alpha:.2g} ({per_year:g} a year over {decisions} decisions)."
-    )
+
+
+def _even(pairs: int, groups: int) -> list[int]:
+    """Sizes of ``groups`` groups of nearly equal size."""
+    return [pairs // groups + (1 if index < pairs % groups else 0) for index in range(groups)]
 
 
 def _as_uri(text: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from alignment_api.spec import DataSpec
+from alignment_api.spec import AlignmentRunSpec, DataSpec
 from alignment_api.stage import StageResult
 from alignment_api.status import Pins, SourcesPin
 from alignment_trainer.data.assemble import (
@@ -20,12 +22,15 @@ from alignment_trainer.data.assemble import (
 )
 from alignment_trainer.data.lengths import ModelText, fits
 from alignment_trainer.data.snapshot import write_split
+from alignment_trainer.data.split import Side, group_key
 from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
+from alignment_trainer.planning import holdout_warnings
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.folders import object_sha256, upload_folder
 from alignment_trainer.storage.probe import require_conditional_puts
 from alignment_trainer.storage.store import ObjectInfo
+from alignment_trainer.training.dataset import mostly_edits
 
 __all__ = ["run"]
 
@@ -48,6 +53,7 @@ def run(context: StageContext) -> StageResult:
     found = assemble(spec.data, work, folder / "quarantine.jsonl")
     refuse_too_many_invalid(found.account, spec.data)
     refuse_too_few(found.funnel, spec.data)
+    found = _with_power(found, spec)
     for side, members in found.sides.items():
         write_split(members, folder, side)
     sources = _source_list(context, found.sources)
@@ -62,6 +68,15 @@ def run(context: StageContext) -> StageResult:
         pins=_pins(pins, output.uri, sources),
         data=found.funnel,
     )
+
+
+def _with_power(found: Assembled, spec: AlignmentRunSpec) -> Assembled:
+    """Add what the holdout is too small for to the warnings: said now, before any GPU is used."""
+    holdout = found.sides[Side.HOLDOUT]
+    sizes = Counter(group_key(pair, spec.data.holdout) for pair in holdout).values()
+    more = holdout_warnings(spec, sizes, edits=mostly_edits(holdout))
+    warnings = (*more, *found.funnel.warnings)
+    return replace(found, funnel=found.funnel.model_copy(update={"warnings": warnings}))
 
 
 def _ticker(context: StageContext) -> Any:

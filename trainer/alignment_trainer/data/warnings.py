@@ -6,25 +6,15 @@ import math
 from collections.abc import Sequence
 
 from alignment_trainer.data.rows import Pair, plain
-from alignment_trainer.planning import EDIT_BURDEN_DEVIATION, smallest_effect
 
 __all__ = ["data_warnings"]
 
-_WORTH_SHOWING = 0.05
-"""An effect on the edit burden larger than this is rare; a holdout that cannot show it decides nothing."""
 _LENGTH_SHARE = 0.65
-_ALPHA = 0.05 / 52
 
 
 def data_warnings(train: Sequence[Pair], holdout: Sequence[Pair], neutralised: int) -> tuple[str, ...]:
     """Sentences; none when there is nothing to say."""
     found = []
-    if holdout:
-        effect = smallest_effect(len(holdout), _ALPHA, EDIT_BURDEN_DEVIATION)
-        if effect > _WORTH_SHOWING:
-            found.append(
-                f"the holdout is small: {len(holdout)} pairs can show a change of edit burden of about {effect:.2f} or more"
-            )
     pairs = [*train, *holdout]
     if len(pairs) >= 100:
         longer = sum(len(plain(p.chosen)) > len(plain(p.rejected)) for p in pairs) / len(pairs)

@@ -13,11 +13,13 @@ from alignment_api.evidence import Evidence, MetricResult
 from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.names import StageName
+from alignment_api.spec import JudgeType
 from alignment_api.stage import StageResult
 from alignment_trainer.data.rows import Kind
 from alignment_trainer.data.snapshot import read_split
 from alignment_trainer.data.split import Side
-from alignment_trainer.evaluation.criteria import default_criteria, gather_evidence
+from alignment_trainer.evaluation.criteria import gather_evidence
+from alignment_trainer.evaluation.defaults import default_criteria
 from alignment_trainer.evaluation.gathering import dump_generations, gather
 from alignment_trainer.evaluation.ledger import ledger_uri, reserve
 from alignment_trainer.evaluation.material import Material
@@ -49,7 +51,8 @@ def run(context: StageContext) -> StageResult:
         return measure(name, material, selector)
 
     criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
-    evidence = gather_evidence(criteria, measured, alpha)
+    comparable = edits or spec.evaluation.judge.type is not JudgeType.NONE
+    evidence = gather_evidence(criteria, measured, alpha, comparable=comparable)
     wanted = [(name, "") for name in REGISTRY if not METRICS[name].selected]
     wanted += [(MetricName.ANCHOR_LOSS_DELTA, anchor.name) for anchor in spec.evaluation.anchors]
     metrics = tuple(measured(name, selector).to_result(name, selector) for name, selector in wanted)

@@ -1,0 +1,89 @@
+"""What a holdout can show, said before any GPU is used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from alignment_api.metrics import MetricName
+from alignment_api.spec import Criterion, ErrorBudget
+from alignment_trainer.planning import (
+    DEVIATIONS,
+    decision_alpha,
+    holdout_warnings,
+    independent_pairs,
+    pairs_needed,
+    plan_gate,
+    smallest_effect,
+)
+from support.runs import run
+
+WINS = Criterion.model_validate(
+    {"name": "wins", "metric": "winRate", "minimum": 0.5, "minimumEffect": 0.1, "confidence": 0.95}
+)
+ONE_DECISION = ErrorBudget(decisions_per_year=1)
+
+
+def test_ten_points_of_win_rate_need_about_155_independent_pairs_for_one_decision() -> None:
+    # (z.95 + z.80)² · ¼ / 0.1², the textbook's sample size of a one-sided test.
+    assert pairs_needed(0.1, 0.05, DEVIATIONS[MetricName.WIN_RATE]) == 155
+
+
+def test_the_effect_that_the_needed_pairs_show_is_the_one_they_were_needed_for() -> None:
+    needed = pairs_needed(0.05, 0.001, 0.15)
+    assert smallest_effect(needed, 0.001, 0.15) <= 0.05 < smallest_effect(needed - 1, 0.001, 0.15)
+
+
+def test_the_years_budget_tightens_a_decision_and_dry_runs_spend_nothing() -> None:
+    assert decision_alpha(WINS, ErrorBudget()) == pytest.approx(0.05 / 52)
+    assert decision_alpha(WINS, ONE_DECISION) == pytest.approx(0.05)
+    assert decision_alpha(
+        WINS, ErrorBudget.model_validate({"mode": "Unlimited", "reason": "try"})
+    ) == pytest.approx(0.05)
+    dry = WINS.model_copy(update={"mode": "DryRun"})
+    assert decision_alpha(dry, ErrorBudget()) == pytest.approx(0.05)
+
+
+def test_pairs_of_one_author_are_worth_less() -> None:
+    assert independent_pairs([1] * 100) == pytest.approx(100)
+    assert independent_pairs([10] * 10) == pytest.approx(100 / 1.9)
+    assert independent_pairs([91] + [1] * 9) < 12
+
+
+def test_only_answered_prompts_count_for_generated_texts() -> None:
+    (plan,) = plan_gate((WINS,), ONE_DECISION, [1] * 1000, prompts=200)
+    assert plan.pairs == 200
+    assert not plan.too_small
+    (plan,) = plan_gate((WINS,), ONE_DECISION, [1] * 1000, prompts=100)
+    assert plan.too_small
+
+
+def test_a_small_holdout_is_said_with_what_it_can_show_and_what_it_needs() -> None:
+    (warning,) = holdout_warnings(run().spec, [1] * 100, edits=True)
+    assert "criterion edits decides on 100 held-out pairs" in warning
+    assert "editBurden of 0.059" in warning
+    assert "needs about 875" in warning
+
+
+def test_a_holdout_that_is_large_enough_is_not_warned_about() -> None:
+    spec = run(gate={"criteria": [WINS.to_wire()]}).spec
+    assert holdout_warnings(spec, [1] * 400, edits=True) == ()
+
+
+def test_prompts_that_cap_a_large_holdout_are_named() -> None:
+    spec = run(gate={"criteria": [WINS.to_wire()]}, evaluation={"generation": {"prompts": 100}}).spec
+    (warning,) = holdout_warnings(spec, [1] * 400, edits=True)
+    assert "raise evaluation.generation.prompts: 400 pairs are held out" in warning
+
+
+def test_align_gate_plan_says_where_each_criterion_passes() -> None:
+    from alignment_cli.main import app
+
+    done = CliRunner().invoke(app, ["gate", "plan", "--holdout", "400", "--decisions", "1", "-o", "json"])
+    assert done.exit_code == 0, done.output
+    told = {row["metric"]: row for row in json.loads(done.output)["metrics"]}
+    assert told["winRate"]["passesAt"] == pytest.approx(0.5411, abs=1e-4)
+    assert told["editBurden"]["passesAt"] < 0
+    assert told["winRate"]["pairsNeeded"]["10 points"] == 155
