@@ -117,6 +117,9 @@ def _stay_offline() -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = (
+        "1"  # bars of libraries tear a log; the stage has progress of its own
+    )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

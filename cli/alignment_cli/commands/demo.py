@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,12 @@ def demo(
     from alignment_cli.commands.run import execute, require_trainer
 
     require_trainer()
+    # Before the libraries load: nothing of theirs may reach the network or draw over what the demo says.
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     from alignment_cli.demo.setup import Demo, lay_out
     from alignment_cli.manifests import load_manifest
     from alignment_cli.outcome import exit_code
