@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-MINUTES = 6 * 60
+CPU_SECONDS = 2 * 6 * 60
+"""What two cores can do in six minutes. Processor time, since other tests run beside this one."""
 
 
 def demo(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
@@ -27,8 +29,12 @@ def demo(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
         "json",
         *options,
     ]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
-    return done.returncode, json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
+    told["cpuSeconds"] = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return done.returncode, told
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def test_the_demo_publishes_a_model_that_is_truly_preferred(finished: tuple[int,
     assert told["simulated"] is True
     assert told["run"]["status"]["published"]["version"].startswith("demo-")
     assert told["truePreference"]["low"] > 0.5
-    assert told["seconds"] < MINUTES
+    assert told["cpuSeconds"] < CPU_SECONDS
 
 
 def test_contradictory_edits_publish_nothing(finished: tuple[int, dict[str, Any]], folder: Path) -> None:
