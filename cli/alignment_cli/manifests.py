@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from alignment_api.names import KIND
 from alignment_api.run import AlignmentRun
 from alignment_cli.errors import CommandError
 
@@ -17,7 +18,10 @@ _MAXIMUM_ERRORS = 5
 
 
 def load_manifest(path: Path) -> AlignmentRun:
-    """The AlignmentRun in a YAML or JSON file (``-``: standard input). Raises CommandError naming every wrong field."""
+    """The AlignmentRun in a YAML or JSON file (``-``: standard input), beside which other kinds may stand.
+
+    Raises CommandError naming every wrong field.
+    """
     import yaml
 
     try:
@@ -27,9 +31,10 @@ def load_manifest(path: Path) -> AlignmentRun:
         raise CommandError(f"{path} cannot be read ({error}); give a readable YAML file.") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{path} is not YAML: {error}") from None
-    if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise CommandError(f"{path} holds {len(documents)} documents; one AlignmentRun is needed.")
-    return parse_manifest(documents[0], str(path))
+    runs = [found for found in documents if isinstance(found, dict) and found.get("kind", KIND) == KIND]
+    if len(runs) != 1:
+        raise CommandError(f"{path} holds {len(runs)} AlignmentRuns; exactly one is needed.")
+    return parse_manifest(runs[0], str(path))
 
 
 def parse_manifest(document: dict[str, Any], source: str) -> AlignmentRun:
