@@ -17,9 +17,11 @@ from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from alignment_api.conditions import ConditionStatus
+from alignment_api.metrics import MetricName
 from alignment_api.names import STAGES
 from alignment_operator.records import Estimate, RunRecord
 from alignment_operator.series import SERIES, Series
+from alignment_operator.targets import target_rows
 
 __all__ = ["Metrics", "OperatorState"]
 
@@ -101,6 +103,8 @@ class _Collected:
         runs = tuple(self._state.runs()) if self._leading else ()
         yield from self._operator()
         yield from _totals(runs)
+        for name, rows in target_rows(runs).items():
+            yield _gauge(name, rows)
         if self._per_run:
             yield from _each(runs)
 
@@ -151,8 +155,11 @@ def _each(runs: tuple[RunRecord, ...]) -> Iterator[Metric]:
         lambda run: None if run.summary.criterion else run.summary.progress,
         lambda run: run.summary.stage,
     )
-    yield from interval("alignment_run_preference_accuracy", lambda run: run.summary.preference_accuracy)
-    yield from interval("alignment_run_win_rate", lambda run: run.summary.win_rate)
+    yield from interval(
+        "alignment_run_preference_accuracy",
+        lambda run: run.summary.metrics.get(MetricName.PREFERENCE_ACCURACY),
+    )
+    yield from interval("alignment_run_win_rate", lambda run: run.summary.metrics.get(MetricName.WIN_RATE))
     yield told(
         "alignment_run_gate_estimate",
         lambda run: run.summary.criterion_estimate,

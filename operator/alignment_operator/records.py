@@ -7,16 +7,20 @@ takes about 1 KiB. Runs that go on are kept as their JSON and parsed when they a
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from alignment_api.metrics import MetricName
 from alignment_api.names import KIND, LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES
 from alignment_api.run import AlignmentRun
+from alignment_api.spec import ErrorBudget
 from alignment_operator.queue import Key
 
 __all__ = [
+    "FATES",
+    "TOLD",
     "Estimate",
     "JobRecord",
     "PodRecord",
@@ -29,6 +33,27 @@ __all__ = [
 ]
 
 Json = dict[str, Any]
+
+TOLD: Final = (
+    MetricName.EDIT_BURDEN,
+    MetricName.WIN_RATE,
+    MetricName.PREFERENCE_ACCURACY,
+    MetricName.WORST_COHORT_ACCURACY,
+)
+"""Metrics of the evaluation that are exported; the report has the rest."""
+FATES: Final = (
+    "train",
+    "holdout",
+    "invalid",
+    "excluded",
+    "duplicates",
+    "contradictions",
+    "unpaired",
+    "dropped",
+)
+"""What becomes of a row; every row meets exactly one. The last sums up all other reasons."""
+_YEAR_SECONDS: Final = 365.0 * 86400
+_DECISIONS_PER_YEAR: Final = ErrorBudget.model_fields["decisions_per_year"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +71,9 @@ class RunSummary:
 
     target: URI of the alias it publishes to; since: when Succeeded last changed, seconds since 1970; criterion: the
     first blocking one of the verdict; stage_seconds: running time by stage, in the order of STAGES, None for a stage
-    that has not finished; progress: share of the running stage that is done, 0 to 1.
+    that has not finished; progress: share of the running stage that is done, 0 to 1; metrics: those of TOLD that were
+    measured; rows: how many met each of FATES, empty before prepare has ended; cadence: planned seconds between two
+    decisions.
     """
 
     model: str
@@ -55,14 +82,15 @@ class RunSummary:
     status: str
     reason: str
     since: float
-    preference_accuracy: Estimate | None
-    win_rate: Estimate | None
+    metrics: Mapping[MetricName, Estimate]
     criterion: str
     criterion_estimate: float | None
     threshold: float | None
     stage_seconds: tuple[float | None, ...]
     stage: str
     progress: float | None
+    rows: tuple[int, ...]
+    cadence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,15 +296,34 @@ def _summary(raw: Json, status: Json) -> RunSummary:
         status=succeeded.get("status", "Unknown"),
         reason=succeeded.get("reason", ""),
         since=_seconds(succeeded.get("lastTransitionTime")),
-        preference_accuracy=_estimate(metrics.get(MetricName.PREFERENCE_ACCURACY)),
-        win_rate=_estimate(metrics.get(MetricName.WIN_RATE)),
+        metrics={name: found for name in TOLD if (found := _estimate(metrics.get(name))) is not None},
         criterion=str(criterion.get("metric", "")),
         criterion_estimate=criterion.get("estimate"),
         threshold=_threshold(spec, criterion),
         stage_seconds=tuple(_stage_seconds(stages.get(str(stage))) for stage in STAGES),
         stage=progress.get("stage", ""),
-        progress=progress["percent"] / 100 if "percent" in progress else None,
+        progress=_share(progress),
+        rows=_fates(status.get("data")),
+        cadence=_YEAR_SECONDS / _decisions_per_year(spec),
     )
+
+
+def _share(progress: Json) -> float | None:
+    """Finer than the whole percents of the status: a stage of days moves one of those in an hour."""
+    steps = progress.get("steps")
+    return min(1.0, progress.get("step", 0) / steps) if steps else None
+
+
+def _fates(data: Json | None) -> tuple[int, ...]:
+    if data is None:
+        return ()
+    named = tuple(int(data.get(fate, 0)) for fate in FATES[:-1])
+    return (*named, sum((data.get("dropped") or {}).values()))
+
+
+def _decisions_per_year(spec: Json) -> int:
+    budget = (spec.get("gate") or {}).get("errorBudget") or {}
+    return int(budget.get("decisionsPerYear") or _DECISIONS_PER_YEAR)
 
 
 def _deciding_criterion(status: Json) -> Json:

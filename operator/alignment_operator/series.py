@@ -14,6 +14,7 @@ __all__ = ["MAXIMUM_PER_RUN", "SERIES", "Series"]
 MAXIMUM_PER_RUN: Final = 10
 """Series that one run has at most."""
 _RUN: Final = ("namespace", "name")
+_TARGET: Final = ("namespace", "target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,22 @@ SERIES: Final = (
            "Running time of the finished stages of all runs that exist."),
     Series("alignment_publish_last_success_timestamp_seconds", "gauge", ("namespace", "target"),
            "When a run last published to this alias, in seconds since 1970; only runs that exist count."),
+    # -- one alias that runs publish to: bounded by the number of products, not of runs ---------------
+    Series("alignment_target_metric", "gauge", (*_TARGET, "run", "metric", "bound"),
+           "A metric of the newest evaluated run, or of the last published one: estimate, low and high end of its"
+           " 95 % interval, in the metric's own unit."),
+    Series("alignment_target_gate_threshold", "gauge", (*_TARGET, "metric"),
+           "Limit of the newest verdict's first blocking criterion, where the run's spec sets one."),
+    Series("alignment_target_rows", "gauge", (*_TARGET, "fate"),
+           "Rows of the newest run with data, by what became of them."),
+    Series("alignment_target_failed_verdicts", "gauge", _TARGET,
+           "How many verdicts in a row, counted from the newest, were Failed."),
+    Series("alignment_target_cadence_seconds", "gauge", _TARGET,
+           "Planned time between two decisions: a year over gate.errorBudget.decisionsPerYear of the newest run."),
+    Series("alignment_target_newest_info", "gauge", (*_TARGET, "name", "reason"),
+           "Always 1: the newest finished run and how it ended."),
+    Series("alignment_target_champion_info", "gauge", (*_TARGET, "name"),
+           "Always 1: the run that published last."),
     # -- the operator -------------------------------------------------------------------------------
     Series("alignment_operator_build_info", "gauge", ("version",), "Always 1."),
     Series("alignment_operator_leader", "gauge", (), "1 on the replica that acts, else 0."),
