@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from alignment_trainer.errors import RequestError
+from alignment_trainer.runtime.live import STAGE_SERIES, series_name
 from alignment_trainer.runtime.progress import ProgressReporter
 
 __all__ = ["PROGRESS_ADDRESS", "metrics_text", "serve"]
@@ -23,7 +23,6 @@ __all__ = ["PROGRESS_ADDRESS", "metrics_text", "serve"]
 PROGRESS_ADDRESS = "ALIGNMENT_PROGRESS_ADDRESS"
 """Environment variable ``host:port``; pods set 0.0.0.0:8081; default 127.0.0.1:0."""
 _log = logging.getLogger(__name__)
-_NOT_A_NAME = re.compile(r"[^a-z0-9_]+")
 
 
 @contextmanager
@@ -51,22 +50,19 @@ def serve(reporter: ProgressReporter) -> Iterator[int]:
 def metrics_text(reporter: ProgressReporter) -> str:
     """Prometheus text of the present state: step counts and the stage's own latest values."""
     status, metrics = reporter.snapshot()
-    label = f'{{stage="{status.stage}"}}'
-    lines = [
-        "# HELP alignment_stage_step Steps done by the running stage.",
-        "# TYPE alignment_stage_step gauge",
-        f"alignment_stage_step{label} {status.step}",
-        "# HELP alignment_stage_steps Steps of the running stage in all.",
-        "# TYPE alignment_stage_steps gauge",
-        f"alignment_stage_steps{label} {status.steps}",
-    ]
-    for name, value in sorted(metrics.items()):
-        metric = f"alignment_stage_{_NOT_A_NAME.sub('_', name.lower()).strip('_')}"
-        lines += [
-            f"# HELP {metric} Latest {name} of the running stage.",
-            f"# TYPE {metric} gauge",
-            f"{metric}{label} {value!r}",
-        ]
+    values = {
+        "alignment_stage_step": status.step,
+        "alignment_stage_steps": status.steps,
+        **{series_name(name): value for name, value in metrics.items()},
+    }
+    lines = []
+    for name, sentence in STAGE_SERIES.items():
+        if name in values:
+            lines += [
+                f"# HELP {name} {sentence}",
+                f"# TYPE {name} gauge",
+                f'{name}{{stage="{status.stage}"}} {values[name]!r}',
+            ]
     return "\n".join(lines) + "\n"
 
 

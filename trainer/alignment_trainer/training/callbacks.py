@@ -9,11 +9,11 @@ from typing import Any, Final
 from transformers import TrainerCallback
 
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.live import LIVE
 from alignment_trainer.training.checkpoints import Checkpoints
 
 __all__ = ["FirstStepCheck", "Reporter", "Uploader"]
 
-_SHOWN: Final = ("loss", "rewards/margins", "rewards/accuracies", "grad_norm")
 _TOLERANCE: Final = {False: 1e-3, True: 0.05}
 """Largest mean reward at step 0, in nats times beta: rounding of two passes over the same weights, by bfloat16."""
 
@@ -30,7 +30,7 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 
     def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
         """Remember what is worth showing."""
-        self._latest |= {name: float(logs[name]) for name in _SHOWN if logs and name in logs}
+        self._latest |= {name: float(logs[name]) for name in LIVE if logs and name in logs}
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         """One optimizer step is done."""
