@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tools.docsgen import commands, reference
+from tools.docsgen import commands, metrics, reference
 
 __all__ = ["DOCS", "PAGES", "main", "render"]
 
@@ -15,6 +15,7 @@ DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "reference.md": reference.page,
     "cli.md": commands.page,
+    "metrics.md": metrics.page,
 }
 """Generated pages by file name. A new one is a function that returns Markdown and a row here."""
 
