@@ -35,11 +35,7 @@ class Metadata(StatusModel):
 
 
 def _decision_was_asked_for(new: AlignmentRun, old: AlignmentRun | None) -> bool:
-    if new.spec.gate.decision is None:
-        return True
-    if old is None:
-        return False
-    if old.spec.gate.decision is not None:
+    if old is None or new.spec.gate.decision is None or old.spec.gate.decision is not None:
         return True
     summary = old.status.condition(ConditionType.SUCCEEDED)
     return summary is not None and summary.reason is Reason.AWAITING_DECISION
@@ -56,13 +52,19 @@ class AlignmentRun(SpecModel):
         ),
     )
     TRANSITIONS: ClassVar[tuple[TransitionRule, ...]] = (
+        # Two rules, because the API server's cost estimate takes whatever lies behind an optional oldSelf for endless.
         TransitionRule(
-            "!has(self.spec.gate.decision) || (oldSelf.hasValue() && (has(oldSelf.value().spec.gate.decision)"
-            " || (has(oldSelf.value().status) && has(oldSelf.value().status.conditions)"
-            " && oldSelf.value().status.conditions.exists(c, c.type == 'Succeeded' && c.reason == 'AwaitingDecision'))))",
+            "oldSelf.hasValue() || !has(self.spec.gate.decision)",
+            "spec.gate.decision cannot be set when the run is created: nobody has asked for one yet",
+            lambda new, old: old is not None or new.spec.gate.decision is None,
+            optional_old=True,
+        ),
+        TransitionRule(
+            "!has(self.spec.gate.decision) || has(oldSelf.spec.gate.decision)"
+            " || (has(oldSelf.status) && has(oldSelf.status.conditions)"
+            " && oldSelf.status.conditions.exists(c, c.type == 'Succeeded' && c.reason == 'AwaitingDecision'))",
             "spec.gate.decision can only be set while the run awaits a decision (reason AwaitingDecision)",
             _decision_was_asked_for,
-            optional_old=True,
         ),
     )
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 __all__ = ["structural_schema"]
 
-_DROPPED = {"title", "additionalProperties", "$defs", "discriminator", "format"}
+# propertyNames has no place in a structural schema: the API server refuses it when it is applied server-side.
+_DROPPED = {"title", "additionalProperties", "$defs", "discriminator", "format", "propertyNames"}
 
 
 def structural_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -64,9 +65,13 @@ def _property(node: dict[str, Any], field: Any, defs: dict[str, Any]) -> dict[st
 
 
 def _default(value: Any) -> Any:
-    """Defaults of nested objects are ``{}``: the API server fills in their own fields' defaults."""
+    """Nested objects are written out in full: rules are checked against a default as it stands in the schema,
+    before the API server fills in the defaults of its fields.
+    """
     if isinstance(value, BaseModel):
-        return {}
+        fields = type(value).model_fields.items()
+        wire = {field.alias or name: _default(getattr(value, name)) for name, field in fields}
+        return {name: item for name, item in wire.items() if item is not None}
     if isinstance(value, tuple | list | dict):
         return None  # an absent list or map already means an empty one
     return getattr(value, "value", value)

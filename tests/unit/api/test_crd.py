@@ -28,6 +28,10 @@ SPEC: dict[str, Any] = SCHEMA["properties"]["spec"]
 BOUNDS = list(bound_cases(SPEC))
 
 
+SET_ONCE = "decision may be set once and not changed"
+NOT_AT_CREATION = "spec.gate.decision cannot be set when the run is created: nobody has asked for one yet"
+
+
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     yield path, schema
     for name, child in schema.get("properties", {}).items():
@@ -79,9 +83,16 @@ def test_every_string_and_map_of_the_spec_is_bounded() -> None:
 
 def test_the_schema_is_structural() -> None:
     for path, node in NODES:
-        assert not {"$ref", "title", "const", "anyOf", "oneOf", "allOf", "not"} & node.keys() or node.get(
-            "x-kubernetes-int-or-string"
-        ), path
+        assert not {
+            "$ref",
+            "title",
+            "const",
+            "propertyNames",
+            "anyOf",
+            "oneOf",
+            "allOf",
+            "not",
+        } & node.keys() or node.get("x-kubernetes-int-or-string"), path
         assert "type" in node or node.get("x-kubernetes-int-or-string"), path
 
 
@@ -145,9 +156,7 @@ def test_every_rule_has_a_case() -> None:
     rules = {rule.message for model in every for rule in getattr(model, "RULES", ())}
     transitions = {rule.message for model in every for rule in getattr(model, "TRANSITIONS", ())}
     assert rules == {case.message for case in CASES}
-    assert transitions - {case.message for case in TRANSITIONS} == {
-        "decision may be set once and not changed"
-    }
+    assert transitions - {case.message for case in TRANSITIONS} == {SET_ONCE, NOT_AT_CREATION}
 
 
 def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -186,4 +195,10 @@ def test_a_waiting_run_accepts_one_decision_and_keeps_it() -> None:
     assert transition_errors(approved, asked) == []
     for later in ({"result": "Reject", "by": "someone", "reason": "read it again"}, ...):
         other = AlignmentRun.model_validate(changed(approved.to_wire(), "spec.gate.decision", later))
-        assert "decision may be set once and not changed" in transition_errors(other, approved)
+        assert SET_ONCE in transition_errors(other, approved)
+
+
+def test_a_run_cannot_be_created_with_its_decision_made() -> None:
+    decided = {"result": "Approve", "by": "someone", "reason": "in advance"}
+    run = AlignmentRun.model_validate(changed(minimal(), "spec.gate.decision", decided))
+    assert transition_errors(run, None) == [NOT_AT_CREATION]
