@@ -78,24 +78,27 @@ def judge(criterion: Criterion, evidence: CriterionEvidence | None) -> Criterion
 def _why_unusable(criterion: Criterion, evidence: CriterionEvidence | None) -> str | None:
     if evidence is None:
         return f"evaluate reported nothing for {criterion.metric}"
+    if (evidence.criterion.minimum, evidence.criterion.maximum) != (criterion.minimum, criterion.maximum):
+        return f"the evidence was computed for the limit {evidence.criterion.limit:g}, not for {criterion.limit:g}"
     if evidence.n == 0:
         return evidence.message or f"{criterion.metric} has no observations"
     numbers = (evidence.estimate, evidence.low, evidence.high)
-    if any(number is None or not math.isfinite(number) for number in numbers):
+    if any(number is None or not math.isfinite(number) for number in numbers) or (
+        evidence.p_value is not None and math.isnan(evidence.p_value)
+    ):
         return evidence.message or f"{criterion.metric} could not be estimated"
     return None
 
 
 def _compare(criterion: Criterion, evidence: CriterionEvidence) -> tuple[Result, float]:
     """Result and the bound that decided. A bound exactly on the limit is not beyond it, so it does not pass."""
-    low, high = evidence.low, evidence.high
+    low, high, limit = evidence.low, evidence.high, criterion.limit
     assert low is not None and high is not None  # noqa: S101,PT018  _why_unusable saw to it
     significant = evidence.p_value is None or evidence.p_value <= evidence.alpha
-    if criterion.maximum is not None:
-        if high < criterion.maximum and significant:
-            return Result.PASSED, high
-        return (Result.FAILED, low) if low > criterion.maximum else (Result.INCONCLUSIVE, high)
-    assert criterion.minimum is not None  # noqa: S101  the model's rule: exactly one limit
-    if low > criterion.minimum and significant:
-        return Result.PASSED, low
-    return (Result.FAILED, high) if high < criterion.minimum else (Result.INCONCLUSIVE, low)
+    if criterion.upwards:
+        if low > limit and significant:
+            return Result.PASSED, low
+        return (Result.FAILED, high) if high < limit else (Result.INCONCLUSIVE, low)
+    if high < limit and significant:
+        return Result.PASSED, high
+    return (Result.FAILED, low) if low > limit else (Result.INCONCLUSIVE, high)

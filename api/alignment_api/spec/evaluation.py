@@ -47,7 +47,7 @@ class GenerationSpec(SpecModel):
     """How texts are generated for the comparison."""
 
     prompts: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        default=200, description="Holdout prompts to answer; fewer where the holdout is smaller."
+        default=400, description="Holdout prompts to answer; fewer where the holdout is smaller."
     )
     max_new_tokens: Annotated[int, Field(ge=1, le=32_768)] = Field(
         default=256, description="Longest generated answer in tokens."

@@ -91,6 +91,18 @@ class Criterion(SpecModel):
         default=CriterionMode.BLOCKING, description="Blocking counts; DryRun is shown and never counted."
     )
 
+    @property
+    def limit(self) -> float:
+        """The limit, whichever side it is on."""
+        limit = self.maximum if self.maximum is not None else self.minimum
+        assert limit is not None  # noqa: S101  the rule above
+        return limit
+
+    @property
+    def upwards(self) -> bool:
+        """True when the metric must lie above the limit."""
+        return self.minimum is not None
+
 
 class ErrorBudget(SpecModel):
     """How often a model that is no better may be released by chance, over a year of decisions on one holdout."""

@@ -17,6 +17,7 @@ from support.runs import evidence
 
 MAXIMUM = Criterion.model_validate({"name": "edits", "metric": "editBurden", "maximum": 0.0})
 MINIMUM = Criterion.model_validate({"name": "edits", "metric": "winRate", "minimum": 0.5})
+LIMITS: dict[bool, dict[str, Any]] = {True: {"minimum": 0.5, "maximum": None}, False: {"maximum": 0.0}}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,8 @@ MINIMUM = Criterion.model_validate({"name": "edits", "metric": "winRate", "minim
 def test_the_whole_interval_must_be_on_the_right_side(
     criterion: Criterion, low: float, high: float, expected: Result
 ) -> None:
-    assert judge(criterion, evidence(low, high)).result is expected
+    item = evidence(low, high, **LIMITS[criterion.minimum is not None])
+    assert judge(criterion, item).result is expected
 
 
 def test_a_bound_without_significance_does_not_pass() -> None:
@@ -87,20 +89,61 @@ def test_failed_beats_inconclusive_and_every_criterion_is_judged() -> None:
     assert [c.result for c in verdict.criteria] == [Result.INCONCLUSIVE, Result.FAILED, Result.PASSED]
 
 
-@given(
-    estimate=st.floats(-1, 1),
-    half_width=st.floats(0.001, 1),
-    shrink=st.floats(0.01, 1),
-    towards=st.floats(0, 1),
+ORDER = {Result.FAILED: 0, Result.INCONCLUSIVE: 1, Result.PASSED: 2}
+ITEMS = st.lists(
+    st.tuples(
+        st.booleans(),  # the limit is a minimum
+        st.floats(-1, 1),  # estimate
+        st.floats(0, 1),  # below it
+        st.floats(0, 1),  # above it
+        st.none() | st.floats(0, 1),  # p-value
+        st.sampled_from(["Blocking", "DryRun"]),
+    ),
+    min_size=1,
+    max_size=6,
 )
-def test_more_evidence_in_the_same_direction_never_turns_passed_into_failed(
-    estimate: float, half_width: float, shrink: float, towards: float
+
+
+@given(items=ITEMS, moves=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=6, max_size=6))
+def test_more_evidence_in_the_same_direction_never_lowers_the_verdict(
+    items: list[tuple[bool, float, float, float, float | None, str]], moves: list[tuple[float, float]]
 ) -> None:
-    first = judge(MAXIMUM, evidence(estimate - half_width, estimate + half_width, estimate=estimate))
-    better = estimate - towards
-    narrower = half_width * shrink
-    second = judge(MAXIMUM, evidence(better - narrower, better + narrower, estimate=better))
-    if first.result is Result.PASSED:
-        assert second.result is Result.PASSED
-    if first.result is Result.INCONCLUSIVE and better + narrower < 0:
-        assert second.result is Result.PASSED
+    """A better estimate, a narrower interval, a smaller p-value: Passed stays Passed, and nothing becomes Failed."""
+    before, after = [], []
+    for number, ((upwards, estimate, below, above, p, mode), (shift, shrink)) in enumerate(
+        zip(items, moves, strict=False)
+    ):
+        limits: dict[str, Any] = {"minimum": 0.0, "maximum": None} if upwards else {"maximum": 0.0}
+        better = estimate + shift if upwards else estimate - shift
+        # Both bounds move the good way: the one on the good side of the estimate may come nearer, never cross it.
+        low, high = estimate - below, estimate + above
+        new_low = max(low, better - below * shrink) if upwards else better - below
+        new_high = better + above if upwards else min(high, better + above * shrink)
+        common = {"name": f"c{number}", "mode": mode, **limits}
+        before.append(evidence(low, high, estimate=estimate, p_value=p, **common))
+        smaller = None if p is None else p * shrink
+        after.append(evidence(new_low, new_high, estimate=better, p_value=smaller, **common))
+    first, second = decide((), Evidence(criteria=tuple(before))), decide((), Evidence(criteria=tuple(after)))
+    assert ORDER[second.result] >= ORDER[first.result]
+    for one, other in zip(first.criteria, second.criteria, strict=True):
+        assert ORDER[other.result] >= ORDER[one.result]
+
+
+@given(items=ITEMS, drawn=st.randoms(use_true_random=False))
+def test_the_order_of_criteria_changes_nothing(
+    items: list[tuple[bool, float, float, float, float | None, str]], drawn: Any
+) -> None:
+    criteria = [
+        evidence(e - b, e + a, estimate=e, p_value=p, mode=mode, name=f"c{number}")
+        for number, (_, e, b, a, p, mode) in enumerate(items)
+    ]
+    first = decide((), Evidence(criteria=tuple(criteria)))
+    drawn.shuffle(criteria)
+    assert decide((), Evidence(criteria=tuple(criteria))).result is first.result
+
+
+def test_evidence_for_another_limit_decides_nothing() -> None:
+    other = Criterion.model_validate({"name": "edits", "metric": "editBurden", "maximum": 0.1})
+    verdict = judge(other, evidence(-0.2, -0.1))
+    assert verdict.result is Result.INCONCLUSIVE
+    assert "computed for the limit 0" in str(verdict.message)
