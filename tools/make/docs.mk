@@ -10,4 +10,7 @@ docs-serve: $(STAMP) ## Show the documentation while you write it
 docs-pages: $(STAMP) ## Generate the pages that repeat the code
 	$(BIN)/python -m tools.docsgen
 
-.PHONY: docs docs-serve docs-pages
+dashboards: $(STAMP) ## Generate the Grafana dashboards of the chart
+	$(BIN)/python -m tools.dashboards
+
+.PHONY: docs docs-serve docs-pages dashboards

@@ -1,0 +1,162 @@
+"""Every query of the dashboards returns data from a real Prometheus that scrapes a real operator and a running stage."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tools.dashboards.__main__ import DASHBOARDS
+
+from alignment_api.evidence import MetricResult
+from alignment_api.metrics import MetricName
+from alignment_api.names import PLURAL, StageName
+from alignment_api.stage import StageRequest, StageResult
+from alignment_operator.records import TOLD
+from alignment_trainer.runtime.progress import ProgressReporter
+from alignment_trainer.runtime.server import PROGRESS_ADDRESS, serve
+from support import runs
+from support.apihttp import HttpApi, serving_api
+from support.apiserver import ApiServer
+from support.documents import ROOT
+from support.kubelet import Kubelet
+from support.operator_process import operating, stepping
+from support.prometheus import Prometheus, required, running
+
+pytestmark = pytest.mark.slow
+
+RULES = ROOT / "charts" / "alignment-operator" / "files" / "rules.yaml"
+GATE = {"criteria": [{"name": "edits", "metric": "editBurden", "maximum": 0.0}]}
+TARGET = "s3://models/notes/aliases/champion"
+
+
+@dataclass
+class World:
+    """Everything that runs."""
+
+    prometheus: Prometheus
+    api: HttpApi
+    kubelet: Kubelet
+
+    def apply(self, name: str) -> None:
+        manifest = runs.manifest(name, gate=GATE)
+        manifest["metadata"] = {"name": name, "namespace": "team"}
+        self.api.locked(lambda: self.api.server.create(PLURAL, manifest))
+
+    def until(self, name: str, reason: str) -> None:
+        limit = time.monotonic() + 90
+        while time.monotonic() < limit:
+            run = self.api.locked(lambda: self.api.server.get((PLURAL, "team", name)))
+            conditions = (run.get("status") or {}).get("conditions") or ()
+            if any(c["type"] == "Succeeded" and c["reason"] == reason for c in conditions):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{name} did not become {reason}: {run.get('status')}")
+
+
+def answer(request: StageRequest) -> StageResult:
+    """What stages report: every exported metric, and a failed gate for the run that is called so."""
+    extra: dict[str, Any] = {}
+    if request.stage is StageName.EVALUATE:
+        good = request.run.name != "refused"
+        extra["evidence"] = runs.PASSED if good else runs.FAILED
+        extra["metrics"] = tuple(
+            MetricResult(
+                name=name,
+                estimate=-0.1 if name is MetricName.EDIT_BURDEN else 0.7,
+                low=-0.2 if name is MetricName.EDIT_BURDEN else 0.6,
+                high=-0.05 if name is MetricName.EDIT_BURDEN else 0.8,
+                n=100,
+                clusters=50,
+            )
+            for name in TOLD
+        )
+    return runs.result(request.stage, request, **extra)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    required("prometheus")
+    folder = tmp_path_factory.mktemp("monitoring")
+    # The operator reads progress from port 8081 of a pod's address: one of the loopback's many is this test's own.
+    address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(2, 254)}"
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PROGRESS_ADDRESS, f"{address}:8081")
+        reporter = ProgressReporter(StageName.TRAIN, None)
+        reporter.update(3, 10, activity="DPO", metrics={"loss": 0.61, "rewards/margins": 0.2})
+        stack.enter_context(serve(reporter))
+        api = stack.enter_context(serving_api(ApiServer(), folder))
+        kubelet = Kubelet(api.server, answer=answer, ip=address)
+        stack.enter_context(stepping(api, kubelet))
+        operator = stack.enter_context(operating(folder, api, progress_seconds="0.5"))
+        targets = {"alignment-operator": [operator], "alignment-stages": [f"{address}:8081"]}
+        prometheus = stack.enter_context(running(folder, targets, [RULES]))
+        world = World(prometheus, api, kubelet)
+        prometheus.wait("alignment_operator_leader == 1")  # rates need a scrape from before anything happened
+        for name, end in (("published", "Published"), ("refused", "GateFailed")):
+            world.apply(name)
+            world.until(name, end)
+        kubelet.script["train"] = ["hold"]
+        world.apply("at-work")
+        world.until("at-work", "Training")
+        yield world
+
+
+def substituted(expression: str) -> str:
+    for name, value in (
+        ("$namespace", ".*"),
+        ("$target", TARGET),
+        ("$__rate_interval", "5m"),
+        ("$__range", "5m"),
+    ):
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return expression
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_query_of_a_dashboard_returns_data(world: World, name: str) -> None:
+    world.prometheus.wait("alignment_run_progress_ratio > 0.2")
+    for panel in DASHBOARDS[name]()["panels"]:
+        for target in panel.get("targets", ()):
+            found = world.prometheus.wait(substituted(target["expr"]))
+            values = [float(row["value"][1]) for row in found]
+            # A quantile of what did not happen is NaN, and Grafana leaves a gap; not all of them may be.
+            assert not all(math.isnan(value) for value in values), f"{panel['title']}: no numbers"
+    for choice in DASHBOARDS[name]()["templating"]["list"]:
+        if choice["type"] == "query":
+            series = choice["query"]["query"].removeprefix("label_values(").rpartition(",")[0]
+            assert world.prometheus.wait(substituted(series)), choice["name"]
+
+
+def test_the_recorded_story_is_the_one_that_happened(world: World) -> None:
+    def one(expression: str) -> dict[str, Any]:
+        (found,) = world.prometheus.wait(expression)
+        return found
+
+    assert one("alignment_target_champion_info")["metric"]["name"] == "published"
+    assert one("alignment_target_newest_info")["metric"]["reason"] == "GateFailed"
+    assert one("alignment_target_failed_verdicts > 0")["value"][1] == "1"
+    assert one('alignment:run_condition{name="at-work"}')["metric"]["reason"] == "Training"
+
+
+def test_a_run_has_ten_series_at_most_and_takes_them_along(world: World) -> None:
+    world.apply("short-lived")
+    world.until("short-lived", "Published")
+    count = 'count by (name) ({__name__=~"alignment_run_.*", namespace="team"})'
+    world.prometheus.wait(f'{count} and on (name) alignment_run_gate_threshold{{name="short-lived"}}')
+    assert all(float(row["value"][1]) <= 10 for row in world.prometheus.query(count))
+    world.api.locked(lambda: world.api.server.remove((PLURAL, "team", "short-lived")))
+    world.prometheus.wait(
+        'alignment_operator_leader unless on () {__name__=~"alignment_.+", name="short-lived"}'
+    )
+
+
+def test_the_stage_in_work_is_told_by_kind_and_step(world: World) -> None:
+    (row,) = world.prometheus.wait('alignment_run_progress_ratio{name="at-work"} > 0')
+    assert (row["metric"]["stage"], float(row["value"][1])) == ("train", 0.3)

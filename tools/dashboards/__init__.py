@@ -1,0 +1,1 @@
+"""Generates the Grafana dashboards of the chart. Run ``make dashboards`` after changing one."""
