@@ -52,11 +52,12 @@ def say_failure(error: StageError) -> None:
 
 
 def _say(text: str) -> None:
-    path = os.environ.get(TERMINATION_LOG)
-    if path is None:
-        if _KUBERNETES_LOG.exists():
-            _KUBERNETES_LOG.write_text(text, encoding="utf-8")
-        return
-    temporary = Path(f"{path}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    named = os.environ.get(TERMINATION_LOG)
+    path = Path(named) if named else _KUBERNETES_LOG
+    if path.exists():
+        # In a pod the file is mounted: it can be written, and nothing can be put in its place.
+        path.write_text(text, encoding="utf-8")
+    elif named:
+        temporary = Path(f"{path}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)

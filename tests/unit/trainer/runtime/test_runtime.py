@@ -146,6 +146,19 @@ def test_a_failure_leaves_reason_and_message(tmp_path: Path, monkeypatch: pytest
     assert back == StageFailure(reason="TooFewPairs", message="no pairs in a.jsonl")
 
 
+def test_a_mounted_termination_log_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "termination.log"
+    log.touch()
+    inode = log.stat().st_ino
+    monkeypatch.setenv("ALIGNMENT_TERMINATION_LOG", str(log))
+    say_failure(DataError("no pairs in a.jsonl", reason="TooFewPairs"))
+    assert log.stat().st_ino == inode
+    assert [file.name for file in tmp_path.iterdir()] == ["termination.log"]
+    assert read_termination_message(log.read_text()) is not None
+
+
 def stage_process(folder: Path, request: StageRequest) -> subprocess.Popen[bytes]:
     file = folder / "request.json"
     file.write_text(json.dumps(request.to_wire()))
