@@ -7,7 +7,6 @@ possible the tests that need it are skipped with the reason; with ``CI=true`` th
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -19,16 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.cluster import binaries
+from tools.cluster.binaries import Unavailable
+
 from alignment_api.spec import StorageSpec
 
-MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret-never-printed"
 _START_SECONDS = 20.0
-
-
-class Unavailable(Exception):
-    """Why there is no server."""
 
 
 @dataclass(frozen=True)
@@ -70,42 +67,10 @@ class S3Server:
         return f"s3://{name}/"
 
 
-def find_or_build() -> Path:
-    """The versitygw binary. Raises Unavailable with the reason. The build takes a minute or two, once."""
-    found = shutil.which("versitygw")
-    if found:
-        return Path(found)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignment-operator" / "bin"
-    binary = cache / "versitygw"
-    if binary.exists():
-        return binary
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        raise Unavailable("versitygw is not on PATH and Go, which would build it, is not installed")
-    cache.mkdir(parents=True, exist_ok=True)
-    # Built beside its place: parallel test processes each see nothing or a whole binary.
-    building = cache / f".building-{os.getpid()}"
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(building), "GOFLAGS": "-trimpath"}
-    built = subprocess.run(
-        [go, "install", "-ldflags", "-s -w", MODULE],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        if built.returncode != 0:
-            raise Unavailable(f"building {MODULE} failed: {built.stderr.strip().splitlines()[-1:]}")
-        (building / "versitygw").replace(binary)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return binary
-
-
 @contextmanager
 def running(folder: Path) -> Iterator[S3Server]:
     """Run a server that keeps its objects in ``folder``; stopped at the end."""
-    binary = find_or_build()
+    binary = binaries.find("versitygw")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = folder.parent / "versitygw.log"
