@@ -61,8 +61,10 @@ class HttpApi:
             return web.json_response(found)
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request)
-        body = await request.json() if request.can_read_body else None
+        body = await request.json() if "json" in request.content_type and request.can_read_body else None
         status, headers, answer = self.server.handle(request.method, request.path, request.query, body)
+        if isinstance(answer, str):
+            return web.Response(text=answer, status=status, headers=headers)
         return web.json_response(answer, status=status, headers=headers)
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:

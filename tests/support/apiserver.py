@@ -76,6 +76,7 @@ class ApiServer:
             )
         except ServerError as error:
             status = {
+                "apiVersion": "v1",
                 "kind": "Status",
                 "status": "Failure",
                 "code": error.status,

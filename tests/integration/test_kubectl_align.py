@@ -1,0 +1,217 @@
+"""The verbs on runs of a cluster, through a real kubectl, from an API server on the wire."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignment_api.exitcodes import AlignExit
+from alignment_api.names import LABEL_RUN, LABEL_STAGE, PLURAL, StageName
+from support import runs
+from support.apihttp import HttpApi, serving_api
+from support.personapi import PERSON, PersonApi
+from support.s3server import S3Server
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH")
+SCRIPTS = Path(sys.executable).parent
+
+
+class Person:
+    """Somebody with kubectl, in an empty folder."""
+
+    def __init__(self, api: HttpApi, server: PersonApi, folder: Path) -> None:
+        self.server = server
+        self._api = api
+        self._folder = folder
+
+    def __call__(self, *arguments: str, tool: str = "align", **environment: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [SCRIPTS / tool, *arguments],
+            cwd=self._folder,
+            env={**os.environ, "KUBECONFIG": str(self._api.kubeconfig), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def apply(self, name: str, reason: str = "Training", status: str = "Unknown", **more: Any) -> None:
+        """A run of the cluster that stands there."""
+        manifest = runs.manifest(name, **more.pop("spec", {}))
+        manifest["metadata"] = {"name": name, "namespace": "team"}
+        condition = {
+            "type": "Succeeded",
+            "status": status,
+            "reason": reason,
+            "lastTransitionTime": "2026-01-05T12:00:00Z",
+        }
+        manifest["status"] = {"conditions": [condition], **more}
+        self._api.locked(lambda: self.server.create(PLURAL, manifest))
+
+    def pod(self, name: str, stage: StageName, words: str | None, index: int | None = None) -> None:
+        labels = {LABEL_RUN: "notes", LABEL_STAGE: str(stage)}
+        if index is not None:
+            labels["batch.kubernetes.io/job-completion-index"] = str(index)
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "team", "labels": labels},
+            "spec": {"containers": [{"name": "stage"}]},
+            "status": {"phase": "Running"},
+        }
+        self._api.locked(lambda: self.server.create("pods", pod))
+        if words is not None:
+            self.server.logs[name] = words
+
+    def run(self, name: str = "notes") -> dict[str, Any]:
+        found: dict[str, Any] = self.server.get((PLURAL, "team", name))
+        return found
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    server = PersonApi()
+    team = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "namespace": ""}}
+    server.create("namespaces", team)
+    with serving_api(server, tmp_path) as api:
+        yield Person(api, server, tmp_path)
+
+
+def test_runs_are_listed_in_a_namespace_or_in_all(person: Person) -> None:
+    person.apply("notes")
+    code, out, _ = person("list", "-n", "team")
+    assert (code, "Training" in out) == (0, True)
+    assert "There are no runs here." in person("list", "-n", "empty")[1]
+    out = person("list", "-A")[1]
+    assert out.split()[:2] == ["NAMESPACE", "NAME"]
+    assert "team" in out
+    assert [run["metadata"]["name"] for run in json.loads(person("list", "-A", "-o", "json")[1])] == ["notes"]
+
+
+def test_kubectl_finds_the_plugin(person: Person) -> None:
+    person.apply("notes")
+    done = subprocess.run(
+        ["kubectl", "align", "status", "notes", "-n", "team"],
+        env={
+            **os.environ,
+            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
+            "KUBECONFIG": str(person._api.kubeconfig),
+        },
+        cwd=person._folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("notes  Training"), done.stderr
+
+
+def test_names_complete_from_the_cluster(person: Person) -> None:
+    person.apply("notes")
+    person.apply("other")
+    code, out, error = person("status", "-n", "team", "no", tool="kubectl_complete-align")
+    assert (code, out, error) == (0, "notes\n:4\n", "")
+
+
+def test_a_run_that_is_not_there_is_said_in_the_clusters_words(person: Person) -> None:
+    code, _, error = person("status", "nobody", "-n", "team")
+    assert code == AlignExit.OTHER
+    assert "nobody" in error
+    assert "not found" in error
+
+
+def test_watching_ends_with_the_run_and_its_exit_code(person: Person) -> None:
+    person.apply("notes", "GateFailed", "False")
+    assert person("status", "notes", "-n", "team", "--watch")[0] == AlignExit.GATE_FAILED
+
+
+def test_a_decision_carries_the_name_the_api_server_knows(person: Person) -> None:
+    person.apply("notes", "AwaitingDecision")
+    code, out, error = person("approve", "notes", "-n", "team", "--reason", "read the report")
+    assert code == 0, error
+    assert "align status notes --watch" in out
+    decision = person.run()["spec"]["gate"]["decision"]
+    assert decision == {"result": "Approve", "by": PERSON, "reason": "read the report"}
+
+
+def test_a_decision_nobody_asked_for_is_refused_in_the_rules_words(person: Person) -> None:
+    person.apply("notes")
+    code, _, error = person("reject", "notes", "-n", "team", "--reason", "no")
+    assert code == AlignExit.OTHER
+    assert "awaits a decision" in error
+
+
+def test_suspend_resume_clone_and_delete(person: Person) -> None:
+    person.apply("notes")
+    assert person("suspend", "notes", "-n", "team")[0] == 0
+    assert person.run()["spec"]["suspend"] is True
+    assert "The operator goes on" in person("resume", "notes", "-n", "team")[1]
+    assert person.run()["spec"]["suspend"] is False
+    assert "name: again" in person("clone", "notes", "again", "-n", "team")[1]
+    assert person("delete", "notes", "-n", "team", "--yes")[0] == 0
+    assert (PLURAL, "team", "notes") not in person.server.objects
+
+
+def test_logs_are_the_newest_pods_or_those_of_a_stage_and_node(person: Person) -> None:
+    person.apply("notes")
+    person.pod("notes-prepare-1-a", StageName.PREPARE, "read 10 rows\n")
+    person.pod("notes-train-1-0-b", StageName.TRAIN, "rank 0\n", index=0)
+    person.pod("notes-train-1-1-c", StageName.TRAIN, "rank 1\n", index=1)
+    assert person("logs", "notes", "-n", "team", "--stage", "train")[1] == "rank 0\n"
+    assert person("logs", "notes", "-n", "team", "--stage", "train", "--node", "1")[1] == "rank 1\n"
+    assert person("logs", "notes", "-n", "team", "--stage", "prepare", "--follow")[1] == "read 10 rows\n"
+    code, _, error = person("logs", "notes", "-n", "team", "--stage", "publish")
+    assert (code, "no pod of run notes, stage publish" in error) == (AlignExit.REQUEST_INVALID, True)
+
+
+def test_a_log_that_cannot_be_read_says_why(person: Person) -> None:
+    person.apply("notes")
+    person.pod("notes-train-1-b", StageName.TRAIN, None)
+    code, out, error = person("logs", "notes", "-n", "team")
+    assert (code, out) == (AlignExit.OTHER, "")
+    assert "waiting to start" in error
+
+
+def test_a_run_of_a_newer_version_asks_for_a_newer_align(person: Person) -> None:
+    person.apply("notes", spec={"somethingNew": True})
+    code, _, error = person("status", "notes", "-n", "team")
+    assert code == AlignExit.OTHER
+    assert "install the version that the cluster runs" in error
+
+
+def test_a_report_is_fetched_with_the_persons_own_credentials(
+    person: Person, s3: S3Server, bucket: str
+) -> None:
+    name = bucket.removeprefix("s3://").rstrip("/")
+    s3.client().put_object(Bucket=name, Key="evaluation/report.html", Body=b"<!doctype html>")
+    folder = f"s3://{name}/evaluation/"
+    person.apply(
+        "notes",
+        "Published",
+        "True",
+        stages=[{"name": "evaluate", "artifactUri": folder}],
+        spec={"storage": {"endpoint": "http://s3.only-in-the-cluster.svc:7070", "region": "us-east-1"}},
+    )
+    code, out, error = person(
+        "report", "notes", "-n", "team", "--endpoint", s3.endpoint, "--to", "mine.html", **s3.environment
+    )
+    assert (code, out.strip()) == (0, "mine.html"), error
+    assert (person._folder / "mine.html").read_text(encoding="utf-8") == "<!doctype html>"
+
+
+def test_a_report_on_a_volume_of_the_cluster_is_out_of_reach(person: Person) -> None:
+    person.apply(
+        "notes", "Published", "True", stages=[{"name": "evaluate", "artifactUri": "pvc://artifacts/e/"}]
+    )
+    code, _, error = person("report", "notes", "-n", "team")
+    assert code == AlignExit.REQUEST_INVALID
+    assert "only pods of the cluster can read" in error
