@@ -27,7 +27,12 @@ EVERYTHING = {
     "decisions": {"excludeAuthor": True},
     "imagePullSecrets": [{"name": "registry"}],
     "trainer": {"env": {"HTTPS_PROXY": "http://proxy:3128"}, "user": 1000, "fsGroup": 1000},
-    "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboards": {"enabled": True, "namespace": "grafana", "annotations": {"grafana_folder": "ML"}},
+    },
     "networkPolicy": {"scrapers": [{"namespaceSelector": {}}]},
     "nodeSelector": {"disk": "fast"},
     "tolerations": [{"operator": "Exists"}],
