@@ -1,0 +1,71 @@
+"""A prepared cluster for every test here, and a namespace of its own for each.
+
+Tests run side by side. Those marked ``alone`` disturb the whole cluster, so they wait for the others and run last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tools.cluster import s3
+from tools.cluster.prepare import Prepared
+
+from support.cluster import Team, team
+from support.embedded import Project, edits
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.cluster)
+        item.add_marker(pytest.mark.timeout(1500))
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Prepared:
+    try:
+        return Prepared.read()
+    except OSError:
+        reason = "no prepared cluster: run `make test-cluster`, or `python -m tools.cluster prepare` first"
+        if os.environ.get("ALIGNMENT_CLUSTER_REQUIRED"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests share the cluster; one marked ``alone`` has it for itself."""
+    place = Path(os.environ.get("TMPDIR", "/tmp")) / f"alignment-cluster-{os.getppid()}.turn"  # noqa: S108
+    with place.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tunnel(prepared: Prepared) -> Iterator[s3.Tunnel]:
+    opened = s3.Tunnel(prepared.commands())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model and rows, as every team's bucket has them."""
+    folder = tmp_path_factory.mktemp("material")
+    Project.local(folder).with_model().with_rows(edits(90))
+    return folder
+
+
+@pytest.fixture
+def notes(
+    request: pytest.FixtureRequest, prepared: Prepared, tunnel: s3.Tunnel, material: Path
+) -> Iterator[Team]:
+    """A namespace of this test alone, named after it."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-")
+    with team(prepared, tunnel, f"t-{words}", material) as made:
+        yield made
