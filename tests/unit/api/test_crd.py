@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,10 @@ NODES = [(path, node) for path, node in nodes(SCHEMA) if path != ".metadata"]
 
 def test_the_committed_file_is_what_the_models_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == render(), "run `make crds`"
+
+
+def test_no_bare_word_is_a_boolean_to_the_yaml_that_kubernetes_reads() -> None:
+    assert not re.search(r"(^|[ -])([yYnN]|yes|no|on|off):", TARGET.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_every_field_a_person_reads_is_described() -> None:
