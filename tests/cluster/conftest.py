@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tools.cluster import s3
+from tools.cluster import paths, s3
 from tools.cluster.prepare import Prepared
 
 from support.cluster import Team, team
@@ -38,10 +38,10 @@ def prepared() -> Prepared:
 
 
 @pytest.fixture(autouse=True)
-def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+def turn(request: pytest.FixtureRequest, prepared: Prepared) -> Iterator[None]:
     """Tests share the cluster; one marked ``alone`` has it for itself."""
-    place = Path(os.environ.get("TMPDIR", "/tmp")) / f"alignment-cluster-{os.getppid()}.turn"  # noqa: S108
-    with place.open("w") as lock:
+    assert prepared
+    with (paths.state() / "turn").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
         yield
 
@@ -54,10 +54,17 @@ def tunnel(prepared: Prepared) -> Iterator[s3.Tunnel]:
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model and rows, as every team's bucket has them."""
-    folder = tmp_path_factory.mktemp("material")
-    Project.local(folder).with_model().with_rows(edits(90))
+def material(prepared: Prepared) -> Path:
+    """A base model and rows, as every team's bucket has them. Made once for all test processes."""
+    assert prepared
+    folder = paths.state() / "material"
+    with (paths.state() / "material.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = folder.with_name("material.new")
+            making.mkdir()
+            Project.local(making).with_model().with_rows(edits(90))
+            making.rename(folder)
     return folder
 
 
