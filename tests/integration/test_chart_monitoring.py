@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from tools.cluster.binaries import Unavailable
+from tools.docsgen.values import keys
 
 from support import helm
 from support.documents import ROOT, blocks
@@ -67,8 +68,21 @@ def test_nothing_of_it_is_there_unless_asked_for() -> None:
     assert not kinds & {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"}
 
 
-def test_values_shown_in_the_documentation_are_accepted() -> None:
-    shown = [yaml.safe_load(block.text) for block in blocks("yaml", ROOT / "docs" / "monitoring.md")]
-    assert [values for values in shown if "metrics" in values]
+@pytest.mark.parametrize(("page", "key"), [("monitoring.md", "metrics"), ("install.md", "image")])
+def test_values_shown_in_the_documentation_are_accepted(page: str, key: str) -> None:
+    shown = [yaml.safe_load(block.text) for block in blocks("yaml", ROOT / "docs" / page)]
+    assert [values for values in shown if key in values]
     for values in shown:
         assert helm.render(values=values)
+
+
+def test_the_page_of_values_names_every_value() -> None:
+    def paths(node: dict[str, Any], prefix: str = "") -> set[str]:
+        found = set()
+        for name, value in node.items():
+            nested = isinstance(value, dict) and value and set(value) - {"cpu", "memory", "grafana_dashboard"}
+            found |= paths(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}"}
+        return found
+
+    text = (helm.CHART / "values.yaml").read_text(encoding="utf-8")
+    assert paths(yaml.safe_load(text)) <= {path for path, _, _ in keys(text)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tools.docsgen import commands, metrics, reference
+from tools.docsgen import commands, metrics, reference, values
 
 __all__ = ["DOCS", "PAGES", "main", "render"]
 
@@ -16,6 +16,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "reference.md": reference.page,
     "cli.md": commands.page,
     "metrics.md": metrics.page,
+    "values.md": values.page,
 }
 """Generated pages by file name. A new one is a function that returns Markdown and a row here."""
 
