@@ -42,8 +42,13 @@ class ApiError(OperatorError):
 
     @property
     def conflict(self) -> bool:
-        """The object was changed since it was read, or exists already."""
+        """The object was changed since it was read, or exists already, or a quota was being counted."""
         return self.status == 409
+
+    @property
+    def exists(self) -> bool:
+        """The object exists already."""
+        return self.status == 409 and self.reason == "AlreadyExists"
 
     @property
     def refusal(self) -> bool:

@@ -152,12 +152,9 @@ class Reconciler:
     async def _refresh(self, stored: RunRecord) -> None:
         raw = await self._gateway.get_run(stored.key)
         if raw is None:
-            self._store.delete_run(stored.key, stored.uid)
-            return
-        fresh = run_record(raw)
-        if fresh.uid != stored.uid:
-            self._store.delete_run(stored.key, stored.uid)
-        self._store.put_run(fresh)
+            self._store.drop_run(stored.key)
+        else:
+            self._store.put_run(run_record(raw))
 
     # -- acting -------------------------------------------------------------------------------------
 
@@ -182,9 +179,19 @@ class Reconciler:
         return plan(again.observed, self._clock())
 
     async def _stop(self, stored: RunRecord, action: StopStage) -> None:
+        """Stop an attempt, unless it turns out to have ended meanwhile: then its result counts."""
         job = next((j for j in self._store.jobs(stored.uid) if j.key.name == action.name), None)
-        if job is not None and not job.deleting:
-            await self._gateway.delete_job(job.key, job.uid)
+        if job is None or job.deleting:
+            return
+        raw = await self._gateway.get_job(job.key)
+        live = job_record(raw) if raw is not None else None
+        if live is None or live.uid != job.uid or live.over or live.deleting:
+            if live is None:
+                self._store.drop_job(job.key)
+            else:
+                self._store.put_job(live)
+            raise _Again
+        await self._gateway.delete_job(job.key, job.uid)
 
     async def _start(self, stored: RunRecord, action: StartStage) -> bool:
         """Create the attempt's Job, or adopt the one that is there; False when the name belongs to someone else."""
@@ -194,7 +201,7 @@ class Reconciler:
         try:
             raw = await self._gateway.create_job(build_job(action, self._pods))
         except ApiError as error:
-            if not error.conflict:
+            if not error.exists:
                 raise
             found = await self._gateway.get_job(Key(stored.key.namespace, action.name))
             if found is None:
@@ -210,7 +217,7 @@ class Reconciler:
         try:
             await self._gateway.create_service(manifest)
         except ApiError as error:
-            if not error.conflict:
+            if not error.exists:
                 raise
 
     # -- writing ------------------------------------------------------------------------------------

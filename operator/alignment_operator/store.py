@@ -70,7 +70,7 @@ class Store:
         before = self._jobs.get(record.key)
         if not record.run_uid or not self._newer(before, record):
             return None
-        self._drop_job(record.key)
+        self.drop_job(record.key)
         if record.over and self._is_finished(record.run, record.run_uid):
             return None
         self._jobs[record.key] = record
@@ -89,6 +89,16 @@ class Store:
         self._pods_of[record.run_uid].add(record.key)
         return record.run if before is None or _differs(before, record) else None
 
+    def drop_run(self, key: Key) -> None:
+        """Forget a run that a reading did not find. Should it be there after all, it comes back with the next news."""
+        self._runs.pop(key, None)
+
+    def drop_job(self, key: Key) -> None:
+        """As :meth:`drop_run`, for a Job."""
+        known = self._jobs.pop(key, None)
+        if known is not None:
+            _discard(self._jobs_of, known.run_uid, key)
+
     def delete_run(self, key: Key, uid: str) -> Key | None:
         """A run is gone; its key if it was known."""
         self._bury(uid)
@@ -104,7 +114,7 @@ class Store:
         known = self._jobs.get(key)
         if known is None or known.uid != uid:
             return None
-        self._drop_job(key)
+        self.drop_job(key)
         return known.run
 
     def delete_pod(self, key: Key, uid: str) -> Key | None:
@@ -145,14 +155,9 @@ class Store:
     def _forget_ended(self, uid: str) -> None:
         for key in tuple(self._jobs_of.get(uid, ())):
             if self._jobs[key].over:
-                self._drop_job(key)
+                self.drop_job(key)
         for key in tuple(self._pods_of.get(uid, ())):
             self._drop_pod(key)
-
-    def _drop_job(self, key: Key) -> None:
-        known = self._jobs.pop(key, None)
-        if known is not None:
-            _discard(self._jobs_of, known.run_uid, key)
 
     def _drop_pod(self, key: Key) -> None:
         known = self._pods.pop(key, None)
