@@ -233,6 +233,21 @@ class ApiServer:
             and matches(change.object, query)
         ]
 
+    def as_of(self, version: int) -> ApiServer:
+        """What a server that lags behind would hold."""
+        past = ApiServer(self.clock)
+        for change in self.history:
+            if change.version > version:
+                break
+            metadata = change.object["metadata"]
+            key = (change.plural, metadata["namespace"], metadata["name"])
+            past.version = change.version
+            if change.kind == "DELETED":
+                past.objects.pop(key, None)
+            else:
+                past.objects[key] = change.object
+        return past
+
     def forget_history(self) -> None:
         """Compact: watches and continue tokens from before now expire."""
         self.oldest = self.version

@@ -1,0 +1,186 @@
+"""What Jobs and pods amount to for the plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from alignment_api.names import StageName
+from alignment_api.stage import StageFailure, StageResult
+from alignment_operator.core.observed import Attempt, AttemptState
+from alignment_operator.observe import View, observe
+from alignment_operator.records import job_record, pod_record, run_record
+from support.objects import job, pod, run
+from support.runs import result
+
+DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
+T0, T1, T2, T3 = (f"2026-01-05T12:0{minute}:00Z" for minute in range(4))
+
+
+def ended(code: int, *, message: str = "", at: str = T2, since: str = T1, reason: str = "") -> dict[str, Any]:
+    terminated = {
+        "exitCode": code,
+        "startedAt": since,
+        "finishedAt": at,
+        "message": message,
+        "reason": reason,
+    }
+    return {
+        "phase": "Failed" if code else "Succeeded",
+        "containerStatuses": [{"state": {"terminated": terminated}}],
+    }
+
+
+def running(since: str = T1) -> dict[str, Any]:
+    return {
+        "phase": "Running",
+        "podIP": "10.0.0.1",
+        "containerStatuses": [{"state": {"running": {"startedAt": since}}}],
+    }
+
+
+def over(kind: str, reason: str = "") -> dict[str, Any]:
+    return {
+        "conditions": [
+            {"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": T3}
+        ]
+    }
+
+
+def look(job_raw: dict[str, Any], *pods: dict[str, Any], words: dict[str, str] | None = None) -> View:
+    record = run_record(run(1))
+    return observe(record.parse(), (job_record(job_raw),), tuple(map(pod_record, pods)), words=words)
+
+
+def seen(job_raw: dict[str, Any], *pods: dict[str, Any], words: dict[str, str] | None = None) -> Attempt:
+    return look(job_raw, *pods, words=words).observed.attempts[0]
+
+
+def test_a_job_without_a_pod_waits_and_is_asked_why() -> None:
+    view = look(job(2))
+    assert view.observed.attempts[0].state is AttemptState.PENDING
+    assert [record.key.name for record in view.mute] == ["notes-train-1"]
+
+
+def test_the_scheduler_is_quoted() -> None:
+    status = {
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "0/3 nodes: no GPU",
+            }
+        ],
+    }
+    view = look(job(2), pod(3, status=status))
+    assert view.observed.attempts[0].message == "Unschedulable: 0/3 nodes: no GPU"
+    assert view.mute == ()
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
+def test_an_image_that_cannot_be_pulled_reads_the_same_at_every_try(reason: str) -> None:
+    status = {
+        "phase": "Pending",
+        "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": reason}}}],
+    }
+    message = seen(job(2), pod(3, status=status)).message
+    assert message == "The image trainer:1 cannot be pulled; check its name and spec.pods.imagePullSecrets."
+
+
+def test_a_suspended_job_gives_the_queues_words() -> None:
+    attempt = seen(job(2, suspend=True), pod(3, status=running()), words={"job-1": "Kueue: no quota"})
+    assert (attempt.state, attempt.message, attempt.started) == (
+        AttemptState.PENDING,
+        "Kueue: no quota",
+        None,
+    )
+
+
+def test_a_running_pod_makes_a_running_attempt() -> None:
+    attempt = seen(job(2), pod(3, status=running()))
+    assert attempt.state is AttemptState.RUNNING
+    assert attempt.started is not None
+
+
+def test_a_pod_that_ended_before_its_job_knows_still_counts_as_running() -> None:
+    assert seen(job(2), pod(3, status=ended(0))).state is AttemptState.RUNNING
+
+
+def test_success_brings_the_result_of_the_pod_that_succeeded() -> None:
+    message = result(StageName.TRAIN).to_termination_message()
+    drained = ended(143, since=T0, at=T1) | {"conditions": [DISRUPTED]}
+    attempt = seen(
+        job(2, status=over("Complete")),
+        pod(3, name="first", uid="pod-0", status=drained),
+        pod(4, name="second", status=ended(0, message=message)),
+    )
+    assert attempt.state is AttemptState.SUCCEEDED
+    assert isinstance(attempt.result, StageResult)
+
+
+def test_a_job_that_is_over_without_its_pods_last_word_is_unsettled() -> None:
+    assert look(job(2, status=over("Complete")), pod(3, status=running())).unsettled
+    assert look(job(2, status=over("Failed"))).unsettled
+    assert not look(job(2, status=over("Failed")), pod(3, status=ended(1))).unsettled
+
+
+def test_a_failure_brings_the_stages_own_words() -> None:
+    message = StageFailure(reason="DataInvalid", message="row 7").to_termination_message()
+    attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(65, message=message)))
+    assert attempt.failure == StageFailure(reason="DataInvalid", message="row 7")
+    assert (attempt.exit_code, attempt.disrupted) == (65, False)
+
+
+def test_a_pod_drained_earlier_does_not_excuse_the_failure_of_its_replacement() -> None:
+    drained = ended(143, since=T0, at=T1) | {"conditions": [DISRUPTED]}
+    attempt = seen(
+        job(2, status=over("Failed", "BackoffLimitExceeded")),
+        pod(3, name="first", uid="pod-0", status=drained),
+        pod(4, name="second", status=ended(1)),
+    )
+    assert (attempt.exit_code, attempt.disrupted) == (1, False)
+
+
+def test_a_gang_of_which_one_was_drained_did_not_fail_by_itself() -> None:
+    drained = ended(143, at=T3) | {"conditions": [DISRUPTED]}
+    attempt = seen(
+        job(2, status=over("Failed", "PodFailurePolicy"), completions=2),
+        pod(3, name="a", uid="pod-0", index=0, status=ended(1, at=T2)),
+        pod(4, name="b", index=1, status=drained),
+    )
+    assert attempt.disrupted
+
+
+def test_bad_data_ends_the_run_even_when_a_pod_of_the_gang_was_drained() -> None:
+    drained = ended(143, at=T3) | {"conditions": [DISRUPTED]}
+    attempt = seen(
+        job(2, status=over("Failed", "BackoffLimitExceeded"), completions=2),
+        pod(3, name="a", uid="pod-0", index=0, status=ended(65, at=T2)),
+        pod(4, name="b", index=1, status=drained),
+    )
+    assert (attempt.exit_code, attempt.disrupted) == (65, False)
+
+
+def test_a_pod_that_never_ran_leaves_the_clusters_words() -> None:
+    status = {"phase": "Failed", "reason": "DeadlineExceeded", "message": "Pod was active too long"}
+    attempt = seen(job(2, status=over("Failed", "BackoffLimitExceeded")), pod(3, status=status))
+    assert (attempt.exit_code, attempt.message) == (None, "DeadlineExceeded: Pod was active too long")
+
+
+def test_out_of_memory_is_named() -> None:
+    attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(137, reason="OOMKilled")))
+    assert (attempt.exit_code, attempt.message) == (137, "OOMKilled")
+
+
+def test_pods_of_an_earlier_job_of_the_same_name_do_not_speak() -> None:
+    attempt = seen(job(2, uid="job-2"), pod(3, job_uid="job-1", status=running()))
+    assert attempt.state is AttemptState.PENDING
+
+
+def test_a_job_of_another_run_of_the_same_name_is_not_ours() -> None:
+    stranger = job(2)
+    stranger["metadata"]["ownerReferences"][0]["uid"] = "run-0"
+    assert look(stranger).observed.attempts == ()

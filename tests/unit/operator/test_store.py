@@ -1,0 +1,105 @@
+"""The store: news in any order, never older than what is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alignment_operator.queue import Key
+from alignment_operator.records import job_record, pod_record, run_record
+from alignment_operator.store import Store
+from support.objects import job, pod, run
+
+KEY = Key("team", "notes")
+PUBLISHED = {"conditions": [{"type": "Succeeded", "status": "True", "reason": "Published"}]}
+
+
+def finished(version: int) -> dict[str, Any]:
+    return run(version, status=PUBLISHED)
+
+
+def test_only_news_are_told() -> None:
+    store = Store()
+    assert store.put_run(run_record(run(5))) == KEY
+    assert store.put_run(run_record(run(5))) is None
+    assert store.put_run(run_record(run(4))) is None
+    assert store.put_run(run_record(run(6))) == KEY
+
+
+def test_what_a_controller_writes_without_meaning_to_us_is_taken_in_silently() -> None:
+    store = Store()
+    assert store.put_job(job_record(job(5))) == KEY
+    assert store.put_job(job_record(job(6, status={"active": 1, "ready": 1}))) is None
+    assert store.jobs("run-1")[0].version == "6"
+    assert store.put_pod(pod_record(pod(7))) == KEY
+    assert store.put_pod(pod_record(pod(8, status={"phase": "Pending", "qosClass": "Burstable"}))) is None
+
+
+def test_the_dead_do_not_come_back_with_late_news() -> None:
+    store = Store()
+    store.put_job(job_record(job(5)))
+    assert store.delete_job(Key("team", "notes-train-1"), "job-1") == KEY
+    assert store.put_job(job_record(job(9))) is None
+    assert store.jobs("run-1") == ()
+
+
+def test_the_end_of_an_old_run_does_not_touch_a_new_one_of_the_same_name() -> None:
+    store = Store()
+    store.put_run(run_record(run(5, uid="run-1")))
+    store.put_run(run_record(run(9, uid="run-2")))
+    assert store.delete_run(KEY, "run-1") is None
+    known = store.run(KEY)
+    assert known is not None
+    assert known.uid == "run-2"
+
+
+def test_a_finished_run_keeps_neither_its_body_nor_its_ended_children() -> None:
+    store = Store()
+    store.put_run(run_record(run(5)))
+    store.put_job(job_record(job(6, status={"conditions": [{"type": "Complete", "status": "True"}]})))
+    store.put_pod(pod_record(pod(7)))
+    store.put_run(run_record(finished(8)))
+    known = store.run(KEY)
+    assert known is not None
+    assert known.body is None
+    assert store.jobs("run-1") == ()
+    assert store.pods("run-1") == ()
+    late = job(9, status={"active": 0, "conditions": [{"type": "Complete", "status": "True"}]})
+    assert store.put_job(job_record(late)) is None
+    assert store.jobs("run-1") == ()
+
+
+def test_a_job_that_still_runs_after_the_end_is_remembered_so_that_it_can_be_stopped() -> None:
+    store = Store()
+    store.put_run(run_record(finished(5)))
+    assert store.put_job(job_record(job(6))) == KEY
+    assert len(store.jobs("run-1")) == 1
+
+
+def test_a_listing_removes_what_it_lacks_but_not_what_is_newer_than_itself() -> None:
+    store = Store()
+    store.put_run(run_record(run(5, name="old", uid="u-old")))
+    store.put_run(run_record(run(20, name="new", uid="u-new")))
+    store.put_run(run_record(run(6, name="kept", uid="u-kept")))
+    assert store.prune_runs({"u-kept"}, "10", None) == [Key("team", "old")]
+    assert {record.key.name for record in store.runs()} == {"new", "kept"}
+
+
+def test_a_listing_of_one_namespace_says_nothing_of_another() -> None:
+    store = Store()
+    store.put_run(run_record(run(5)))
+    assert store.prune_runs(set(), "10", "elsewhere") == []
+
+
+def test_labels_that_were_copied_make_no_child() -> None:
+    store = Store()
+    stray = job(5)
+    del stray["metadata"]["ownerReferences"]
+    assert store.put_job(job_record(stray)) is None
+
+
+def test_a_run_that_a_reading_missed_comes_back_with_the_next_news() -> None:
+    store = Store()
+    store.put_run(run_record(run(5)))
+    store.drop_run(KEY)
+    assert store.run(KEY) is None
+    assert store.put_run(run_record(run(5))) == KEY
