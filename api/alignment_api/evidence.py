@@ -25,6 +25,9 @@ class MetricResult(StatusModel):
     high: float | None = Field(default=None, description="Upper end of the two-sided 95 % interval.")
     n: Annotated[int, Field(ge=0)] = Field(default=0, description="Observations (pairs or prompts).")
     clusters: Annotated[int, Field(ge=0)] = Field(default=0, description="Independent groups among them.")
+    design_effect: float | None = Field(
+        default=None, description="Variance between groups over variance without groups; 1 without groups."
+    )
     method: Annotated[str, Field(max_length=64)] = Field(
         default="", description="How the interval was computed."
     )

@@ -1,188 +1,317 @@
-"""Gathers the material: scores the holdout under both models, generates answers, scores anchors.
+"""Gathers the material: what champion and candidate make of the holdout, what they write, what they think of it.
 
-One model is in memory at a time where that is possible: everything the champion says is computed first, except
-its view of the candidate's texts.
+Everything about the champion that does not depend on the candidate comes first (:class:`ChampionView`), so that it can
+be kept for several candidates. A model is a :class:`Seat`; where it comes from is the caller's business.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from alignment_api.names import StageName
-from alignment_trainer.data.files import read_rows
-from alignment_trainer.data.rows import Pair, RowError, plain
-from alignment_trainer.errors import DataError
+from alignment_api.spec import EvaluationSpec
+from alignment_trainer.data.rows import Kind, Pair, Text, plain
 from alignment_trainer.evaluation.generation import Answer, generate
-from alignment_trainer.evaluation.material import AnchorLosses, Generation, Logps, Material
+from alignment_trainer.evaluation.material import (
+    AnchorLosses,
+    Generation,
+    Logps,
+    Material,
+    Placebos,
+    RefusalAnswers,
+)
 from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
-from alignment_trainer.evaluation.models import load_frozen
+from alignment_trainer.evaluation.placebo import Pool, match, placebo_edits
 from alignment_trainer.evaluation.scoring import encode, encode_prompt, score
-from alignment_trainer.models.fetch import fetch_model
-from alignment_trainer.models.resolve import digest_cache
-from alignment_trainer.runtime.context import StageContext
-from alignment_trainer.training.policy import load_tokenizer
+from alignment_trainer.evaluation.words import known_words
 
-__all__ = ["dump_generations", "gather"]
+__all__ = ["ChampionView", "Gatherer", "Seat", "Sets", "dump_generations"]
 
-_ANCHOR_ROWS = 2000
+_PLACEBO_PAIRS: Final = 200
+"""Pairs that get placebos: each of them is scored a dozen times."""
+_TEMPERATURES: Final = (1.0, 0.75, 0.5)
+"""Tried for the champion, relative to the setting: a candidate must not win by being less random than it."""
 
 
-class _Gatherer:
-    def __init__(self, context: StageContext, pairs: list[Pair]) -> None:
-        self.context = context
-        self.spec = context.request.spec
-        self.pairs = pairs
-        self.done = 0
-        self.maximum = self.spec.training.max_length
-        generation = self.spec.evaluation.generation
-        count = min(generation.prompts, len(pairs))
+@dataclass(frozen=True)
+class Seat:
+    """A frozen model and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Texts whose likelihood must not fall, and prompts that must stay refused, by name."""
+
+    anchors: dict[str, list[str]] = field(default_factory=dict)
+    refusals: dict[str, list[Text]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChampionView:
+    """What the champion alone says. placebo_texts, placebo_logps: of the pairs ``placebo_indices``, matched."""
+
+    logps: Logps
+    tokens: NDArray[np.int64]
+    answers: list[Answer]
+    own: NDArray[np.float64]
+    temperature: float
+    temperatures: dict[float, float]
+    placebo_indices: list[int]
+    placebo_texts: list[Text]
+    placebo_logps: NDArray[np.float64]
+    placebo_gap: float
+    placebo_unmatched: int
+    anchors: dict[str, NDArray[np.float64]]
+    refusals: dict[str, list[str]]
+
+
+class Gatherer:
+    """Gathers for one holdout.
+
+    maximum: tokens of prompt and answer. words: known from the data. tick: called with an activity and how much is done of
+    how much; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        pairs: list[Pair],
+        spec: EvaluationSpec,
+        *,
+        maximum: int,
+        seed: int,
+        words: frozenset[str] = frozenset(),
+        sets: Sets | None = None,
+        tick: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> None:
+        self._pairs = pairs
+        self._generation = spec.generation
+        self._maximum = maximum
+        self._seed = seed
+        self._words = words
+        self._sets = sets or Sets()
+        count = min(spec.generation.prompts, len(pairs))
         # Which prompts are answered depends on the pairs alone, so that a retry answers the same ones.
-        self.prompted = sorted(random.Random("prompts").sample(range(len(pairs)), count))
-        self.steps = 6 * len(pairs) + 4 * count
+        self._prompted = sorted(random.Random("prompts").sample(range(len(pairs)), count))
+        self._tick = tick
+        self._done = 0
+        tried = len(self._tried())
+        refused = sum(len(prompts) for prompts in self._sets.refusals.values())
+        self._steps = 4 * len(pairs) + (tried + 1) * count + 2 * refused
 
-    def tick(self, activity: str, done: int) -> None:
-        self.context.raise_if_stopped()
-        self.context.progress.update(min(self.done + done, self.steps), self.steps, activity=activity)
+    @property
+    def prompted(self) -> list[int]:
+        """Indices of the pairs whose prompts are answered."""
+        return self._prompted
 
-    def load(self, pin: Any) -> tuple[Any, Any]:
-        cache = digest_cache(self.spec)
-        local = fetch_model(pin, self.context.store, self.context.scratch / "models", cache=cache)
-        return load_frozen(local, self.spec.training.precision), load_tokenizer(local)
+    def champion(self, seat: Seat) -> ChampionView:
+        """Everything that does not depend on the candidate."""
+        logps, tokens = self._logps(seat, "champion")
+        prompts = [self._pairs[index].prompt for index in self._prompted]
+        tried = {t: self._answers(seat, prompts, t, "champion") for t in self._tried()}
+        burdens = {temperature: self._burden(answers) for temperature, answers in tried.items()}
+        best = min(tried, key=lambda temperature: burdens[temperature])
+        indices, texts, placebo_logps, unmatched = self._placebos(seat, logps.chosen)
+        gap = float((placebo_logps - logps.chosen[indices]).mean()) if indices else 0.0
+        return ChampionView(
+            logps=logps,
+            tokens=tokens,
+            answers=tried[best],
+            own=self._rescore(seat, tried[best]),
+            temperature=best,
+            temperatures=burdens,
+            placebo_indices=indices,
+            placebo_texts=texts,
+            placebo_logps=placebo_logps,
+            placebo_gap=gap,
+            placebo_unmatched=unmatched,
+            anchors=self._anchors(seat),
+            refusals=self._refusals(seat, best, "champion"),
+        )
 
-    def logps(self, model: Any, tokenizer: Any, who: str) -> tuple[Logps, np.ndarray]:
-        sides = []
-        tokens = np.zeros(0, dtype=np.int64)
+    def candidate(self, seat: Seat, view: ChampionView, champion: Seat) -> Material:
+        """The material, without judgements. champion: needed again, to say what it thinks of the candidate's texts."""
+        logps, _ = self._logps(seat, "candidate")
+        temperature = self._generation.temperature
+        prompts = [self._pairs[index].prompt for index in self._prompted]
+        answers = self._answers(seat, prompts, temperature, "candidate")
+        own, foreign = self._rescore(seat, answers), self._rescore(champion, answers)
+        anchors = self._anchors(seat)
+        refusals = self._refusals(seat, temperature, "candidate")
+        champions = _generations(view.answers, view.own, view.own)
+        return Material(
+            pairs=self._pairs,
+            candidate_logps=logps,
+            champion_logps=view.logps,
+            chosen_tokens=view.tokens,
+            prompted=self._prompted,
+            candidate=_generations(answers, own, foreign),
+            champion=champions,
+            champion_temperature=view.temperature,
+            words=self._words | self._holdout_words() | known_words(g.text for g in champions),
+            placebos=self._rated_placebos(seat, view),
+            anchors={name: AnchorLosses(anchors[name], view.anchors[name]) for name in anchors},
+            refusals={name: RefusalAnswers(refusals[name], view.refusals[name]) for name in refusals},
+            temperatures=view.temperatures,
+        )
+
+    def _tried(self) -> list[float]:
+        return sorted({round(self._generation.temperature * factor, 4) for factor in _TEMPERATURES})
+
+    def _advance(self, activity: str, done: int) -> None:
+        self._tick(activity, min(self._done + done, self._steps), self._steps)
+
+    def _score(self, seat: Seat, sequences: list[tuple[list[int], int]], activity: str) -> Any:
+        return score(seat.model, sequences, seat.tokenizer.pad_token_id, lambda n: self._advance(activity, n))
+
+    def _logps(self, seat: Seat, who: str) -> tuple[Logps, NDArray[np.int64]]:
+        sides = {}
         for side in ("rejected", "chosen"):
             sequences = [
-                encode(tokenizer, pair.prompt, getattr(pair, side), self.maximum) for pair in self.pairs
+                encode(seat.tokenizer, pair.prompt, getattr(pair, side), self._maximum)
+                for pair in self._pairs
             ]
-            scored = score(
-                model, sequences, tokenizer.pad_token_id, lambda n: self.tick(f"scoring, {who}", n)
-            )
-            self.done += len(self.pairs)
-            sides.append(scored.logps)
-            tokens = scored.tokens
-        return Logps(chosen=sides[1], rejected=sides[0]), tokens
+            sides[side] = self._score(seat, sequences, f"scoring, {who}")
+            self._done += len(self._pairs)
+        return Logps(chosen=sides["chosen"].logps, rejected=sides["rejected"].logps), sides["chosen"].tokens
 
-    def answers(self, model: Any, tokenizer: Any, temperature: float, who: str) -> list[Answer]:
-        prompts = [self.pairs[index].prompt for index in self.prompted]
+    def _answers(self, seat: Seat, prompts: list[Text], temperature: float, who: str) -> list[Answer]:
         found = generate(
-            model,
-            tokenizer,
+            seat.model,
+            seat.tokenizer,
             prompts,
             temperature=temperature,
-            maximum=self.spec.evaluation.generation.max_new_tokens,
-            seed=self.spec.training.seed,
-            between=lambda n: self.tick(f"generating, {who}", n),
+            maximum=self._generation.max_new_tokens,
+            seed=self._seed,
+            between=lambda n: self._advance(f"generating, {who}", n),
         )
-        self.done += len(prompts)
+        self._done += len(prompts)
         return found
 
-    def rescore(self, model: Any, tokenizer: Any, answers: list[Answer]) -> np.ndarray:
+    def _rescore(self, seat: Seat, answers: list[Answer]) -> NDArray[np.float64]:
         sequences = []
-        for index, answer in zip(self.prompted, answers, strict=True):
-            prompt = encode_prompt(tokenizer, self.pairs[index].prompt)
+        for index, answer in zip(self._prompted, answers, strict=True):
+            prompt = encode_prompt(seat.tokenizer, self._pairs[index].prompt)
             sequences.append((prompt + list(answer.ids), len(prompt)))
-        return score(
-            model, sequences, tokenizer.pad_token_id, lambda _: self.context.raise_if_stopped()
-        ).logps
+        logps: NDArray[np.float64] = self._score(seat, sequences, "scoring generated texts").logps
+        return logps
 
-    def anchors(self, model: Any, tokenizer: Any) -> dict[str, np.ndarray]:
-        out = {}
-        for anchor in self.spec.evaluation.anchors:
-            texts = [
-                self._anchor_text(place, row)
-                for place, row in read_rows(anchor.uri, self.context.store(anchor.uri))
-            ]
-            if not texts:
-                raise DataError(
-                    f"Anchor set {anchor.name} ({anchor.uri}) has no rows; give it some text.",
-                    reason="AnchorEmpty",
-                )
-            sequences = [(tokenizer(text)["input_ids"][: self.maximum], 1) for text in texts[:_ANCHOR_ROWS]]
-            scored = score(
-                model, sequences, tokenizer.pad_token_id, lambda _: self.context.raise_if_stopped()
-            )
-            out[anchor.name] = -scored.logps / np.maximum(scored.tokens, 1)
-        return out
+    def _burden(self, answers: list[Answer]) -> float:
+        """Mean edit distance to what stands at the end of the pair: people's final texts where pairs are edits."""
+        finals = [plain(self._pairs[index].chosen) for index in self._prompted]
+        return float(edit_distances(_generations(answers, np.zeros(len(answers)), None), finals).mean())
 
-    @staticmethod
-    def _anchor_text(place: object, row: object | RowError) -> str:
-        if isinstance(row, dict) and isinstance(row.get("text"), str) and row["text"].strip():
-            return str(row["text"])
-        raise DataError(f"{place}: an anchor needs a text; mend the line.", reason="AnchorInvalid")
+    def _placebos(
+        self, seat: Seat, chosen: NDArray[np.float64]
+    ) -> tuple[list[int], list[Text], NDArray[np.float64], int]:
+        rng = random.Random("placebos")
+        edited = [i for i, p in enumerate(self._pairs) if p.kind is Kind.EDIT and _single(p.rejected)]
+        if len(edited) > _PLACEBO_PAIRS:
+            edited = sorted(rng.sample(edited, _PLACEBO_PAIRS))
+        pool = Pool([plain(self._pairs[i].rejected) for i in edited])
+        offered = [
+            [_like(self._pairs[i].rejected, text) for text in self._placebos_of(i, pool, rng)] for i in edited
+        ]
+        sequences = [
+            encode(seat.tokenizer, self._pairs[i].prompt, text, self._maximum)
+            for i, texts in zip(edited, offered, strict=True)
+            for text in texts
+        ]
+        logps = self._score(seat, sequences, "scoring placebo edits").logps if sequences else np.zeros(0)
+        rows = np.split(logps, np.cumsum([len(texts) for texts in offered])[:-1]) if offered else []
+        taken = match(chosen[edited], rows)
+        kept = [
+            (i, n, row) for i, n, row in zip(edited, taken, range(len(edited)), strict=True) if n is not None
+        ]
+        return (
+            [i for i, _, _ in kept],
+            [offered[row][n] for _, n, row in kept],
+            np.array([rows[row][n] for _, n, row in kept]),
+            len(edited) - len(kept),
+        )
+
+    def _placebos_of(self, index: int, pool: Pool, rng: random.Random) -> list[str]:
+        pair = self._pairs[index]
+        return placebo_edits(plain(pair.rejected), plain(pair.chosen), pool, rng)
+
+    def _rated_placebos(self, seat: Seat, view: ChampionView) -> Placebos | None:
+        if not view.placebo_indices:
+            return None
+        sequences = [
+            encode(seat.tokenizer, self._pairs[i].prompt, text, self._maximum)
+            for i, text in zip(view.placebo_indices, view.placebo_texts, strict=True)
+        ]
+        return Placebos(
+            indices=view.placebo_indices,
+            candidate=self._score(seat, sequences, "scoring placebo edits").logps,
+            champion=view.placebo_logps,
+            mean_gap=view.placebo_gap,
+            unmatched=view.placebo_unmatched,
+        )
+
+    def _anchors(self, seat: Seat) -> dict[str, NDArray[np.float64]]:
+        """Loss per token of each text, nats."""
+        found = {}
+        for name, texts in self._sets.anchors.items():
+            sequences = [(seat.tokenizer(text)["input_ids"][: self._maximum], 1) for text in texts]
+            scored = self._score(seat, sequences, f"scoring anchor set {name}")
+            found[name] = -scored.logps / np.maximum(scored.tokens, 1)
+        return found
+
+    def _refusals(self, seat: Seat, temperature: float, who: str) -> dict[str, list[str]]:
+        return {
+            name: [answer.text for answer in self._answers(seat, prompts, temperature, who)]
+            for name, prompts in self._sets.refusals.items()
+        }
+
+    def _holdout_words(self) -> frozenset[str]:
+        return known_words(_texts(self._pairs))
 
 
-def gather(context: StageContext, pairs: list[Pair]) -> Material:
-    """Everything the metrics need, for the holdout ``pairs``."""
-    request = context.request
-    assert request.pins is not None  # noqa: S101  the contract: only prepare has none
-    work = _Gatherer(context, pairs)
-    temperature = request.spec.evaluation.generation.temperature
-    champion, champion_tokenizer = work.load(request.pins.champion)
-    champion_logps, tokens = work.logps(champion, champion_tokenizer, "champion")
-    # The champion stands at the temperature that serves it best: a candidate must not win by being less random.
-    tried = {
-        t: work.answers(champion, champion_tokenizer, t, "champion")
-        for t in sorted({temperature, temperature / 2})
-    }
-    candidate, tokenizer = work.load(request.inputs[StageName.TRAIN])
-    candidate_logps, _ = work.logps(candidate, tokenizer, "candidate")
-    answers = work.answers(candidate, tokenizer, temperature, "candidate")
-    best = _best_temperature(work, tried)
-    anchors = work.anchors(champion, champion_tokenizer), work.anchors(candidate, tokenizer)
-    own = work.rescore(candidate, tokenizer, answers)
-    foreign = work.rescore(champion, champion_tokenizer, answers)
-    champion_own = work.rescore(champion, champion_tokenizer, tried[best])
-    return Material(
-        pairs=pairs,
-        candidate_logps=candidate_logps,
-        champion_logps=champion_logps,
-        chosen_tokens=tokens,
-        prompted=work.prompted,
-        candidate=_generations(answers, own, foreign),
-        champion=_generations(tried[best], champion_own, champion_own),
-        champion_temperature=best,
-        anchors={name: AnchorLosses(anchors[1][name], anchors[0][name]) for name in anchors[0]},
-    )
+def _texts(pairs: Iterable[Pair]) -> Iterable[str]:
+    return (plain(text) for pair in pairs for text in (pair.prompt, pair.chosen, pair.rejected))
 
 
-def _generations(answers: list[Answer], own: np.ndarray, champion: np.ndarray) -> list[Generation]:
+def _single(text: Text) -> bool:
+    """True for a string or a single message, which an edit can replace."""
+    return isinstance(text, str) or len(text) == 1
+
+
+def _like(original: Text, text: str) -> Text:
+    return text if isinstance(original, str) else [{**original[0], "content": text}]
+
+
+def _generations(
+    answers: list[Answer], own: NDArray[np.float64], champion: NDArray[np.float64] | None
+) -> list[Generation]:
     return [
         Generation(a.text, len(a.ids), a.finished, float(o), float(c))
-        for a, o, c in zip(answers, own, champion, strict=True)
+        for a, o, c in zip(answers, own, own if champion is None else champion, strict=True)
     ]
 
 
-def _best_temperature(work: _Gatherer, tried: dict[float, list[Answer]]) -> float:
-    finals = [plain(work.pairs[index].chosen) for index in work.prompted]
-
-    def burden(temperature: float) -> float:
-        generations = [Generation(a.text, len(a.ids), a.finished, 0.0, 0.0) for a in tried[temperature]]
-        return float(edit_distances(generations, finals).mean())
-
-    return min(tried, key=burden)
-
-
 def dump_generations(material: Material) -> str:
-    """One JSON line per answered prompt: pair, final text, both answers."""
+    """One JSON line per answered prompt: pair, final text, both answers, and the judgement where there is one."""
     lines = []
-    for index, ours, theirs in zip(material.prompted, material.candidate, material.champion, strict=True):
+    for at, index in enumerate(material.prompted):
         pair = material.pairs[index]
-        lines.append(
-            json.dumps(
-                {
-                    "pairId": pair.pair_id,
-                    "prompt": pair.prompt,
-                    "final": plain(pair.chosen),
-                    "candidate": ours.text,
-                    "champion": theirs.text,
-                },
-                ensure_ascii=False,
-            )
-        )
+        row: dict[str, Any] = {
+            "pairId": pair.pair_id,
+            "prompt": pair.prompt,
+            "final": plain(pair.chosen),
+            "candidate": material.candidate[at].text,
+            "champion": material.champion[at].text,
+        }
+        if material.judgements is not None:
+            judgement = material.judgements[at]
+            row |= {"judged": str(judgement.outcome), "preference": judgement.preference}
+        lines.append(json.dumps(row, ensure_ascii=False))
     return "\n".join(lines) + "\n"

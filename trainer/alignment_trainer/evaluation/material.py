@@ -1,4 +1,4 @@
-"""What metrics are computed from: holdout pairs, their log-probabilities, generations. Gathered once.
+"""What metrics are computed from: holdout pairs, their log-probabilities, generated texts. Gathered once.
 
 Plain arrays and strings; a metric needs no model. Order of all lists: the holdout's order.
 """
@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment_trainer.data.rows import Pair
+from alignment_trainer.data.rows import Kind, Pair
+from alignment_trainer.evaluation.judges.base import Judgement
 
-__all__ = ["AnchorLosses", "Generation", "Logps", "Material"]
+__all__ = ["AnchorLosses", "Generation", "Logps", "Material", "Placebos", "RefusalAnswers"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,36 @@ class AnchorLosses:
 
 
 @dataclass(frozen=True)
+class RefusalAnswers:
+    """Answers to the prompts of a refusal set, one per prompt."""
+
+    candidate: list[str]
+    champion: list[str]
+
+
+@dataclass(frozen=True)
+class Placebos:
+    """Edits to no purpose, as likely to the champion as the people's edits.
+
+    indices: of the pairs that have one. candidate, champion: log-probabilities of the placebos, nats. mean_gap: of
+    placebo minus chosen under the champion, nats; unmatched: edited pairs for which no placebo was near enough.
+    """
+
+    indices: list[int]
+    candidate: NDArray[np.float64]
+    champion: NDArray[np.float64]
+    mean_gap: float
+    unmatched: int
+
+
+@dataclass(frozen=True)
 class Material:
     """Everything the metrics see.
 
     prompted: indices into ``pairs`` of the pairs whose prompts were answered; candidate and champion: their
     generations, champion at the temperature that served it best. chosen_tokens: answer tokens of the chosen
-    side, one per pair.
+    side, one per pair. words: in lower case, of the data and the champion's texts. judgements: one per answered
+    prompt; None without a judge. temperatures: mean edit distance of the champion at each temperature tried.
     """
 
     pairs: list[Pair]
@@ -59,7 +84,12 @@ class Material:
     candidate: list[Generation]
     champion: list[Generation]
     champion_temperature: float
+    words: frozenset[str]
+    placebos: Placebos | None = None
     anchors: dict[str, AnchorLosses] = field(default_factory=dict)
+    refusals: dict[str, RefusalAnswers] = field(default_factory=dict)
+    judgements: list[Judgement] | None = None
+    temperatures: dict[float, float] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[str]:
@@ -71,3 +101,8 @@ class Material:
         """Group of each answered pair."""
         groups = self.groups
         return [groups[index] for index in self.prompted]
+
+    @property
+    def edited(self) -> list[int]:
+        """Positions in ``prompted`` of the pairs that are edits: only there is the chosen side what a person ended up with."""
+        return [at for at, index in enumerate(self.prompted) if self.pairs[index].kind is Kind.EDIT]

@@ -40,6 +40,7 @@ class Measurement:
             high=high,
             n=self.estimate.n,
             clusters=self.estimate.clusters,
+            design_effect=self.estimate.design_effect,
             method=self.estimate.method,
             champion=self.champion,
             message=self.message,

@@ -1,20 +1,40 @@
-"""The report: ``report.json`` for programs, ``report.html`` for people, one self-contained file without network."""
+"""The report as data: everything that ``report.json`` and ``report.html`` say, put together once."""
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from alignment_api.evidence import Evidence, MetricResult
 from alignment_api.metrics import METRICS
+from alignment_api.report import (
+    CohortRow,
+    ErrorBudgetReport,
+    Example,
+    Report,
+    ReportedMetric,
+    TemperatureRow,
+    TrainingReport,
+)
 from alignment_api.stage import StageRequest
+from alignment_api.status import Funnel
 from alignment_api.verdict import Verdict
 from alignment_trainer.data.rows import plain
+from alignment_trainer.evaluation.advice import advise, summarise
+from alignment_trainer.evaluation.ledger import Reservation
 from alignment_trainer.evaluation.material import Material
+from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
+from alignment_trainer.evaluation.metrics.preference_accuracy import preferred
+from alignment_trainer.evaluation.statistics import bounds, proportion
 
-__all__ = ["build_report", "render_html"]
+__all__ = ["build_report"]
 
-_SHOWN_GENERATIONS = 12
+_EACH_KIND: Final = 4
+"""Examples shown of each kind: where the candidate gained most, lost most, and any."""
+_MOST_COHORTS: Final = 30
 
 
 def build_report(
@@ -24,82 +44,112 @@ def build_report(
     evidence: Evidence,
     verdict: Verdict,
     *,
+    reservation: Reservation,
+    judge: dict[str, Any] | None,
     notes: list[str],
-    funnel: dict[str, Any],
+    manifest: dict[str, Any],
     training: dict[str, Any],
-) -> dict[str, Any]:
-    """The report as JSON-able data; no prompts or answers but a dozen examples."""
+) -> Report:
+    """Put the report together. It shows the texts of a dozen pairs and no others."""
     assert request.pins is not None  # noqa: S101  the contract: only prepare has none
-    return {
-        "version": 1,
-        "run": request.run.to_wire(),
-        "pins": request.pins.to_wire(),
-        "candidate": {str(stage): ref.to_wire() for stage, ref in request.inputs.items()},
-        "verdict": verdict.to_wire(),
-        "evidence": evidence.to_wire()["criteria"],
-        "metrics": [
-            metric.to_wire() | {"sentence": METRICS[metric.name].sentence, "unit": METRICS[metric.name].unit}
+    criteria = list(evidence.criteria)
+    return Report(
+        created=datetime.now(UTC),
+        run=request.run,
+        summary=summarise(verdict, criteria),
+        verdict=verdict,
+        advice=advise(verdict, criteria, holdout=len(material.pairs), answered=len(material.prompted)),
+        notes=notes,
+        evidence=criteria,
+        metrics=[
+            ReportedMetric(
+                **metric.model_dump(),
+                unit=METRICS[metric.name].unit,
+                sentence=METRICS[metric.name].sentence,
+                family=METRICS[metric.name].family,
+            )
             for metric in metrics
         ],
-        "notes": notes,
-        "data": funnel,
-        "training": training,
-        "holdoutPairs": len(material.pairs),
-        "championTemperature": material.champion_temperature,
-        "examples": [
-            {
-                "prompt": plain(material.pairs[index].prompt),
-                "final": plain(material.pairs[index].chosen),
-                "candidate": ours.text,
-                "champion": theirs.text,
-            }
-            for index, ours, theirs in list(
-                zip(material.prompted, material.candidate, material.champion, strict=True)
-            )[:_SHOWN_GENERATIONS]
+        error_budget=ErrorBudgetReport.model_validate(reservation.to_wire()),
+        judge=judge,
+        holdout_pairs=len(material.pairs),
+        holdout_groups=len(set(material.groups)),
+        answered_prompts=len(material.prompted),
+        temperatures=[
+            TemperatureRow(temperature=t, edit_distance=round(d, 6), taken=t == material.champion_temperature)
+            for t, d in sorted(material.temperatures.items())
         ],
-    }
-
-
-def render_html(report: dict[str, Any]) -> str:
-    """The report as one HTML file, light and dark, readable on a phone."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("alignment_trainer.evaluation"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
-    return environment.get_template("report.html.j2").render(
-        report=report, intervals=[_interval(e) for e in report["evidence"]], curve=_curve(report["training"])
+        cohorts=_cohorts(material),
+        data=Funnel.model_validate(manifest["funnel"]),
+        training=TrainingReport.model_validate(training),
+        examples=_examples(material),
+        pins=request.pins,
+        inputs={str(stage): ref for stage, ref in request.inputs.items()},
+        input_digest=request.input_digest,
     )
 
 
-def _interval(evidence: dict[str, Any]) -> dict[str, Any] | None:
-    """Positions (0 to 100) of a criterion's interval, estimate and limit on one axis."""
-    criterion = evidence["criterion"]
-    limit = criterion.get("maximum", criterion.get("minimum"))
-    if any(evidence.get(name) is None for name in ("low", "high", "estimate")):
-        return None
-    points = [evidence["low"], evidence["high"], evidence["estimate"], limit]
-    low, high = min(points), max(points)
-    span = (high - low) or 1.0
-    return {
-        name: 8 + 84 * (value - low) / span
-        for name, value in zip(("low", "high", "estimate", "limit"), points, strict=True)
-    }
+def _cohorts(material: Material) -> list[CohortRow]:
+    """Cohorts by size; none where no pair has one."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, pair in enumerate(material.pairs):
+        if pair.cohort:
+            members[pair.cohort].append(index)
+    right, groups = preferred(material), material.groups
+    distances = dict(zip(material.prompted, _gains(material), strict=True))
+    edited = {material.prompted[at] for at in material.edited}
+    rows = []
+    for name, indices in sorted(members.items(), key=lambda item: -len(item[1]))[:_MOST_COHORTS]:
+        own = {groups[i] for i in indices}
+        gains = [distances[i] for i in indices if i in edited]
+        row = CohortRow(
+            name=name,
+            pairs=len(indices),
+            groups=len(own),
+            edit_burden=sum(gains) / len(gains) if gains else None,
+        )
+        if len(own) > 1:
+            estimate = proportion([float(right[i]) for i in indices], [groups[i] for i in indices])
+            low, high = bounds(estimate, 0.025)
+            row = row.model_copy(update={"preference_accuracy": estimate.value, "low": low, "high": high})
+        rows.append(row)
+    return rows
 
 
-def _curve(training: dict[str, Any]) -> str:
-    """SVG polyline points of the training loss, 300 by 80, or an empty string."""
-    losses = [entry["loss"] for entry in training.get("curve", []) if "loss" in entry]
-    if len(losses) < 2:
-        return ""
-    low, high = min(losses), max(losses)
-    span = (high - low) or 1.0
-    last = len(losses) - 1
-    return " ".join(
-        f"{300 * i / last:.1f},{75 - 70 * (loss - low) / span:.1f}" for i, loss in enumerate(losses)
+def _gains(material: Material) -> list[float]:
+    """Edit distance of the candidate minus the champion's, by answered prompt."""
+    finals = [plain(material.pairs[index].chosen) for index in material.prompted]
+    return list(edit_distances(material.candidate, finals) - edit_distances(material.champion, finals))
+
+
+def _examples(material: Material) -> list[Example]:
+    """Where the candidate gained most, where it lost most, and some drawn blindly: none of them picked to please."""
+    gains = _gains(material)
+    order = sorted(range(len(gains)), key=lambda at: gains[at])
+    best = [at for at in order[:_EACH_KIND] if gains[at] < 0]
+    worst = [at for at in reversed(order[-_EACH_KIND:]) if gains[at] > 0 and at not in best]
+    rest = [at for at in order if at not in {*best, *worst}]
+    drawn = sorted(random.Random("examples").sample(rest, min(_EACH_KIND, len(rest))))
+    return [
+        _example(material, at, kind)
+        for kind, positions in (("Best", best), ("Worst", worst), ("Random", drawn))
+        for at in positions
+    ]
+
+
+def _example(material: Material, at: int, kind: Any) -> Example:
+    pair = material.pairs[material.prompted[at]]
+    ours, theirs = material.candidate[at], material.champion[at]
+    final = plain(pair.chosen)
+    distances = edit_distances([ours, theirs], [final, final])
+    return Example(
+        kind=kind,
+        prompt=plain(pair.prompt),
+        final=final,
+        draft=plain(pair.rejected),
+        candidate=ours.text,
+        champion=theirs.text,
+        candidate_distance=round(float(distances[0]), 4),
+        champion_distance=round(float(distances[1]), 4),
+        preference=material.judgements[at].preference if material.judgements is not None else None,
     )

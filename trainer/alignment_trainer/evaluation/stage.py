@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alignment_api.evidence import Evidence, MetricResult
 from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.names import StageName
-from alignment_api.spec import JudgeType
+from alignment_api.report import Report
 from alignment_api.stage import StageResult
-from alignment_trainer.data.rows import Kind
+from alignment_trainer.data.rows import Pair
 from alignment_trainer.data.snapshot import read_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.evaluation.criteria import gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
-from alignment_trainer.evaluation.gathering import dump_generations, gather
+from alignment_trainer.evaluation.gathering import Gatherer, dump_generations
+from alignment_trainer.evaluation.judges import open_judge
+from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement
 from alignment_trainer.evaluation.ledger import ledger_uri, reserve
+from alignment_trainer.evaluation.loading import data_words, load_seat, load_sets
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics import REGISTRY, measure
-from alignment_trainer.evaluation.report import build_report, render_html
+from alignment_trainer.evaluation.report import build_report
+from alignment_trainer.evaluation.report_html import render_html
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.folders import fetch_folder, upload_folder
+from alignment_trainer.training.dataset import mostly_edits
 
 __all__ = ["run"]
+
+_MOST_METRICS: Final = 32
+"""As many metrics as a status holds; the criteria's come first."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -38,24 +47,32 @@ def run(context: StageContext) -> StageResult:
     os.environ["HF_HOME"] = str(context.scratch / "huggingface")  # before the libraries read it
     request = context.request
     spec = request.spec
-    place = ledger_uri(spec)
-    alpha = reserve(spec, request.run.uid, context.store(place))
+    judge = open_judge(context)
+    if judge is not None:
+        judge.check()
+    reservation = reserve(spec, request.run.uid, context.store(ledger_uri(spec)))
     snapshot = request.inputs[StageName.PREPARE]
     data = fetch_folder(snapshot, context.store(snapshot.uri), context.scratch / "snapshot")
     pairs = list(read_split(data, Side.HOLDOUT))
-    edits = 2 * sum(pair.kind is Kind.EDIT for pair in pairs) > len(pairs)
-    material = gather(context, pairs)
+    edits = mostly_edits(pairs)
+    material = _gather(context, pairs, data)
+    if judge is not None:
+        material = replace(material, judgements=_judged(context, judge, material))
 
     @cache
     def measured(name: MetricName, selector: str) -> Measurement:
         return measure(name, material, selector)
 
     criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
-    comparable = edits or spec.evaluation.judge.type is not JudgeType.NONE
-    evidence = gather_evidence(criteria, measured, alpha, comparable=comparable)
-    wanted = [(name, "") for name in REGISTRY if not METRICS[name].selected]
+    evidence = gather_evidence(criteria, measured, reservation.alpha, comparable=edits or judge is not None)
+    wanted = [(criterion.metric, criterion.selector or "") for criterion in criteria]
+    wanted += [(name, "") for name in REGISTRY if not METRICS[name].selected]
     wanted += [(MetricName.ANCHOR_LOSS_DELTA, anchor.name) for anchor in spec.evaluation.anchors]
-    metrics = tuple(measured(name, selector).to_result(name, selector) for name, selector in wanted)
+    wanted += [(MetricName.REFUSAL_RATE, refusal.name) for refusal in spec.evaluation.refusals]
+    metrics = tuple(
+        measured(name, selector).to_result(name, selector)
+        for name, selector in list(dict.fromkeys(wanted))[:_MOST_METRICS]
+    )
     folder = context.scratch / "evaluation"
     folder.mkdir(exist_ok=True)
     report = build_report(
@@ -64,8 +81,10 @@ def run(context: StageContext) -> StageResult:
         metrics,
         evidence,
         decide(spec.gate.criteria, evidence),
-        notes=_notes(context, evidence, alpha.message, edits=edits),
-        funnel=json.loads((data / "manifest.json").read_text(encoding="utf-8"))["funnel"],
+        reservation=reservation,
+        judge=judge.describe() if judge is not None else None,
+        notes=_notes(context, evidence, reservation.alpha.message, edits=edits),
+        manifest=json.loads((data / "manifest.json").read_text(encoding="utf-8")),
         training=_training_record(context),
     )
     _write(folder, report, material)
@@ -82,9 +101,44 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _write(folder: Path, report: dict[str, Any], material: Material) -> None:
+def _gather(context: StageContext, pairs: list[Pair], data: Path) -> Material:
+    request = context.request
+    assert request.pins is not None  # noqa: S101  the contract: only prepare has none
+
+    def tick(activity: str, done: int, total: int) -> None:
+        context.raise_if_stopped()
+        context.progress.update(done, total, activity=activity)
+
+    work = Gatherer(
+        pairs,
+        request.spec.evaluation,
+        maximum=request.spec.training.max_length,
+        seed=request.spec.training.seed,
+        words=data_words(data),
+        sets=load_sets(context),
+        tick=tick,
+    )
+    champion = load_seat(context, request.pins.champion)
+    view = work.champion(champion)
+    return work.candidate(load_seat(context, request.inputs[StageName.TRAIN]), view, champion)
+
+
+def _judged(context: StageContext, judge: Judge, material: Material) -> list[Judgement]:
+    comparisons = [
+        Comparison(material.pairs[index].prompt, ours.text, theirs.text)
+        for index, ours, theirs in zip(material.prompted, material.candidate, material.champion, strict=True)
+    ]
+
+    def between(done: int) -> None:
+        context.raise_if_stopped()
+        context.progress.update(done, len(comparisons), activity="judging")
+
+    return judge.compare(comparisons, between)
+
+
+def _write(folder: Path, report: Report, material: Material) -> None:
     (folder / "report.json").write_text(
-        json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(report.to_wire(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     (folder / "report.html").write_text(render_html(report), encoding="utf-8")
     (folder / "generations.jsonl").write_text(dump_generations(material), encoding="utf-8")

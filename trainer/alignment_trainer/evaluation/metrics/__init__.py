@@ -16,7 +16,11 @@ from alignment_trainer.evaluation.metrics.fluency_gap import fluency_gap
 from alignment_trainer.evaluation.metrics.kl_per_token import kl_per_token
 from alignment_trainer.evaluation.metrics.length_ratio import length_ratio
 from alignment_trainer.evaluation.metrics.preference_accuracy import preference_accuracy
+from alignment_trainer.evaluation.metrics.preference_lift import preference_lift
 from alignment_trainer.evaluation.metrics.ranking_accuracy import ranking_accuracy
+from alignment_trainer.evaluation.metrics.refusal_rate import refusal_rate
+from alignment_trainer.evaluation.metrics.win_rate import win_rate
+from alignment_trainer.evaluation.metrics.win_rate_length_controlled import win_rate_length_controlled
 from alignment_trainer.evaluation.metrics.worst_cohort_accuracy import worst_cohort_accuracy
 
 __all__ = ["REGISTRY", "measure"]
@@ -26,7 +30,10 @@ Metric = Callable[[Material, str], Measurement]
 
 REGISTRY: Final[dict[MetricName, Metric]] = {
     MetricName.EDIT_BURDEN: edit_burden,
+    MetricName.WIN_RATE: win_rate,
+    MetricName.WIN_RATE_LENGTH_CONTROLLED: win_rate_length_controlled,
     MetricName.PREFERENCE_ACCURACY: preference_accuracy,
+    MetricName.PREFERENCE_LIFT: preference_lift,
     MetricName.RANKING_ACCURACY: ranking_accuracy,
     MetricName.LENGTH_RATIO: length_ratio,
     MetricName.KL_PER_TOKEN: kl_per_token,
@@ -35,15 +42,13 @@ REGISTRY: Final[dict[MetricName, Metric]] = {
     MetricName.FLUENCY_GAP: fluency_gap,
     MetricName.WORST_COHORT_ACCURACY: worst_cohort_accuracy,
     MetricName.ANCHOR_LOSS_DELTA: anchor_loss_delta,
+    MetricName.REFUSAL_RATE: refusal_rate,
 }
 
 
 def measure(name: MetricName, material: Material, selector: str = "") -> Measurement:
     """Compute one metric. What cannot be measured comes back as unavailable, with the reason."""
-    metric = REGISTRY.get(name)
-    if metric is None:
-        return Measurement.unavailable(f"{name} needs a judge or a set that this evaluation does not have")
     try:
-        return metric(material, selector)
+        return REGISTRY[name](material, selector)
     except ValueError as error:
         return Measurement.unavailable(str(error))

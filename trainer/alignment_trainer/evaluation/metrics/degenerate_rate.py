@@ -1,8 +1,8 @@
 """``degenerateRate``: how often is the generated text no answer at all?
 
 Definition: share of generations that are empty, never end, loop, are the same text for many prompts, or hold broken
-language (more than a tenth of the words known neither from the holdout's texts nor from the champion's samples);
-candidate minus champion, paired. Unit: difference of ratios. Direction: lower is better.
+language (more than a tenth of the words known neither from the data nor from the champion's texts); candidate minus
+champion, paired. Unit: difference of ratios. Direction: lower is better.
 Source: a constant text that attacks the judge wins most comparisons in published data (docs/gate.md).
 """
 
@@ -11,28 +11,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from alignment_trainer.data.rows import plain
 from alignment_trainer.evaluation.material import Generation, Material
 from alignment_trainer.evaluation.measurement import Measurement
-from alignment_trainer.evaluation.statistics import mean_by_cluster
+from alignment_trainer.evaluation.statistics import rate_difference
+from alignment_trainer.evaluation.words import words_of
 
-__all__ = ["degenerate", "degenerate_rate", "known_words"]
+__all__ = ["degenerate", "degenerate_rate"]
 
-_WORD = re.compile(r"[^\W\d_]{2,}")
 _LOOP = re.compile(r"(.{4,80}?)\1{3,}", re.DOTALL)
 _SAME_SHARE = 0.2
 _SAME_LEAST = 5
 _UNKNOWN_SHARE = 0.1
+_UNKNOWN_LEAST = 2
+"""A single new word is a name, not broken language."""
 
 
 def degenerate_rate(material: Material, _selector: str) -> Measurement:
     """Mean paired difference of degenerate generations; clusters: groups."""
-    words = known_words(material)
-    candidate = degenerate(material.candidate, words)
-    champion = degenerate(material.champion, words)
+    candidate = degenerate(material.candidate, material.words)
+    champion = degenerate(material.champion, material.words)
     differences = [float(a) - float(b) for a, b in zip(candidate, champion, strict=True)]
     return Measurement(
-        mean_by_cluster(differences, material.prompted_groups), champion=sum(champion) / len(champion)
+        rate_difference(differences, material.prompted_groups), champion=sum(champion) / len(champion)
     )
 
 
@@ -50,14 +50,7 @@ def degenerate(generations: list[Generation], words: frozenset[str]) -> list[boo
     ]
 
 
-def known_words(material: Material) -> frozenset[str]:
-    """Words of the holdout's prompts and answers and of the champion's samples."""
-    texts = [plain(text) for pair in material.pairs for text in (pair.prompt, pair.chosen, pair.rejected)]
-    texts += [generation.text for generation in material.champion]
-    return frozenset(word.lower() for text in texts for word in _WORD.findall(text))
-
-
 def _broken(text: str, words: frozenset[str]) -> bool:
-    found = _WORD.findall(text)
-    unknown = sum(word.lower() not in words for word in found)
-    return bool(found) and unknown > _UNKNOWN_SHARE * len(found)
+    found = words_of(text)
+    unknown = sum(word not in words for word in found)
+    return unknown >= _UNKNOWN_LEAST and unknown > _UNKNOWN_SHARE * len(found)

@@ -20,12 +20,20 @@ __all__ = ["edit_burden", "edit_distances"]
 
 
 def edit_burden(material: Material, _selector: str) -> Measurement:
-    """Mean paired difference in distance to the person's final text; clusters: groups."""
-    finals = [plain(material.pairs[index].chosen) for index in material.prompted]
-    candidate = edit_distances(material.candidate, finals)
-    champion = edit_distances(material.champion, finals)
-    estimate = mean_by_cluster(list(candidate - champion), material.prompted_groups)
-    return Measurement(estimate, champion=float(champion.mean()))
+    """Mean paired difference in distance to the person's final text, on pairs that are edits; clusters: groups."""
+    at = material.edited
+    if not at:
+        raise ValueError("none of the answered pairs is an edit, so nobody's final text is known")
+    finals = [plain(material.pairs[material.prompted[i]].chosen) for i in at]
+    candidate = edit_distances([material.candidate[i] for i in at], finals)
+    champion = edit_distances([material.champion[i] for i in at], finals)
+    groups = material.prompted_groups
+    estimate = mean_by_cluster(list(candidate - champion), [groups[i] for i in at])
+    return Measurement(
+        estimate,
+        champion=float(champion.mean()),
+        message=f"champion at temperature {material.champion_temperature:g}, its best",
+    )
 
 
 def edit_distances(generations: list[Generation], finals: list[str]) -> np.ndarray:

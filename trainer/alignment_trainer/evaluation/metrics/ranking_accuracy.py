@@ -9,7 +9,7 @@ from __future__ import annotations
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics.preference_accuracy import wins
-from alignment_trainer.evaluation.statistics import mean_by_cluster
+from alignment_trainer.evaluation.statistics import rate_difference
 
 __all__ = ["ranking_accuracy"]
 
@@ -19,5 +19,5 @@ def ranking_accuracy(material: Material, _selector: str) -> Measurement:
     candidate = wins(material.candidate_logps.chosen, material.candidate_logps.rejected)
     champion = wins(material.champion_logps.chosen, material.champion_logps.rejected)
     return Measurement(
-        mean_by_cluster(list(candidate - champion), material.groups), champion=float(champion.mean())
+        rate_difference(list(candidate - champion), material.groups), champion=float(champion.mean())
     )

@@ -1,7 +1,8 @@
 """``worstCohortAccuracy``: is there a cohort whose preferences the candidate moved away from?
 
-Definition: preference accuracy of the cohort where it is lowest, cohorts of at least 20 pairs. Unit: ratio.
-Direction: higher is better. The estimate is the minimum of several and so leans low, which is the cautious side.
+Definition: preference accuracy of the cohort for which least can be promised (lowest lower end of its interval), among
+cohorts of at least 20 pairs. Unit: ratio. Direction: higher is better. When this cohort is above a limit with
+confidence, so is every other one; the minimum of several leans low, which is the cautious side.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import defaultdict
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics.preference_accuracy import preferred
-from alignment_trainer.evaluation.statistics import proportion
+from alignment_trainer.evaluation.statistics import bounds, proportion
 
 __all__ = ["worst_cohort_accuracy"]
 
@@ -32,5 +33,5 @@ def worst_cohort_accuracy(material: Material, _selector: str) -> Measurement:
     }
     if not estimates:
         raise ValueError(f"no cohort has {_LEAST} held-out pairs in two groups")
-    worst = min(estimates, key=lambda cohort: estimates[cohort].value)
+    worst = min(estimates, key=lambda cohort: bounds(estimates[cohort], 0.05)[0])
     return Measurement(estimates[worst], message=f"cohort {worst}, of {len(estimates)}")

@@ -1,0 +1,49 @@
+"""``winRate``: whose text does a judge prefer?
+
+Definition: mean preference of a judge for the candidate's generation over the champion's, by prompt: 1 a win, ½ a tie or
+orders that disagree, 0 a loss; prompts without a judgement are left out and counted. Unit: ratio. Direction: above one
+half is better. Source: position bias, arXiv 2406.07791; ties as in AlpacaEval, arXiv 2404.04475.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from alignment_trainer.evaluation.judges.base import Outcome
+from alignment_trainer.evaluation.material import Material
+from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.statistics import proportion
+
+__all__ = ["judged", "win_rate"]
+
+_MISSING_SHARE = 0.1
+"""More prompts than this without a judgement make the metric unavailable: what is missing is seldom missing at random."""
+
+
+def win_rate(material: Material, _selector: str) -> Measurement:
+    """Mean preference over the judged prompts; clusters: groups."""
+    at, remark = judged(material)
+    assert material.judgements is not None  # noqa: S101  judged() saw to it
+    preferences = [float(material.judgements[i].preference or 0.0) for i in at]
+    groups = material.prompted_groups
+    return Measurement(proportion(preferences, [groups[i] for i in at]), champion=None, message=remark)
+
+
+def judged(material: Material) -> tuple[list[int], str | None]:
+    """Positions of the judged prompts, and a remark on the others. Raises ValueError where too many are missing."""
+    if material.judgements is None:
+        raise ValueError("no judge is configured (evaluation.judge)")
+    counts = Counter(judgement.outcome for judgement in material.judgements)
+    total = len(material.judgements)
+    missing = total - counts[Outcome.JUDGED]
+    reasons = ", ".join(
+        f"{counts[outcome]} {outcome}"
+        for outcome in Outcome
+        if outcome is not Outcome.JUDGED and counts[outcome]
+    )
+    if missing > _MISSING_SHARE * total:
+        raise ValueError(
+            f"the judge gave no judgement for {missing} of {total} prompts ({reasons}), more than a tenth"
+        )
+    at = [i for i, judgement in enumerate(material.judgements) if judgement.outcome is Outcome.JUDGED]
+    return at, f"{missing} of {total} prompts left out: {reasons}" if missing else None
