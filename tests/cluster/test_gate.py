@@ -22,7 +22,7 @@ def test_a_failed_gate_publishes_nothing_and_tells_the_numbers(notes: Team) -> N
     assert reason(status) == "GateFailed", notes.story()
     assert status["verdict"]["result"] == "Failed"
     assert condition(status, "GatePassed")["status"] == "False"
-    assert "lengthRatio" in str(status["verdict"]["criteria"])
+    assert "degenerateRate" in str(status["verdict"]["criteria"])
     assert "notes-publish-1" not in notes.jobs()
     assert notes.objects("models/") == []
 

@@ -17,9 +17,9 @@ from support.tiny import save_tiny_model
 
 __all__ = ["ALWAYS", "NEVER", "Project", "edits"]
 
-ALWAYS = [{"name": "length", "metric": "lengthRatio", "maximum": 100.0}]
+ALWAYS = [{"name": "language", "metric": "degenerateRate", "maximum": 100.0}]
 """A gate that any model passes: what is tested is the road, not the model."""
-NEVER = [{"name": "length", "metric": "lengthRatio", "minimum": 100.0}]
+NEVER = [{"name": "language", "metric": "degenerateRate", "minimum": 100.0}]
 """A gate that every model fails."""
 _WORDS = [
     "the",
