@@ -22,6 +22,7 @@ __all__ = [
     "Pins",
     "ProgressStatus",
     "PublishedModel",
+    "Share",
     "SourcesPin",
     "StageStatus",
 ]
@@ -113,6 +114,15 @@ class StageStatus(StatusModel):
     artifact_digest: Digest | None = Field(default=None, description="sha256 of the stage's output.")
 
 
+class Share(StatusModel):
+    """A share of cases with its Wilson interval at 95 %."""
+
+    estimate: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="Share, 0 to 1.")
+    low: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="Lower end of the interval.")
+    high: Annotated[float, Field(ge=0.0, le=1.0)] = Field(description="Upper end of the interval.")
+    n: _Count = Field(description="Cases.")
+
+
 class Funnel(StatusModel):
     """How rows became pairs. Every row is in exactly one count.
 
@@ -139,6 +149,29 @@ class Funnel(StatusModel):
         default_factory=dict, max_length=64, description="Rows left out for any other reason, by reason."
     )
     synthetic: _Count = Field(default=0, description="Synthetic pairs among the train side.")
+    cohorts: _Count = Field(default=0, description="Cohorts among the pairs; the manifest has their sizes.")
+    neutralised: _Count = Field(
+        default=0, description="Rows in which a special token of the tokenizer was spelled out and broken up."
+    )
+    redacted: dict[Annotated[str, Field(max_length=64)], _Count] = Field(
+        default_factory=dict, max_length=32, description="Identifiers found, by detector of data.redaction."
+    )
+    chosen_longer: Share | None = Field(
+        default=None,
+        description="Of pairs whose sides differ in length: how often the chosen side is the longer one.",
+    )
+    actor_agreement: Share | None = Field(
+        default=None,
+        description="Of texts that several actors judged: how often two of them agree. n counts texts.",
+    )
+    cohort_agreement: Share | None = Field(
+        default=None,
+        description="Of texts that several cohorts judged: how often two of them agree. n counts texts.",
+    )
+    smallest_effect: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None,
+        description="Smallest change of the gate's first superiority metric that the holdout can show with 80 % power.",
+    )
     warnings: tuple[Annotated[str, Field(max_length=512)], ...] = Field(
         default_factory=tuple,
         max_length=16,

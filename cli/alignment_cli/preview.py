@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +47,10 @@ def preview(run: AlignmentRun, output: Output) -> None:
 
 
 def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
-    from alignment_trainer.data.assemble import Assembly, assemble, refuse_too_few, refuse_too_many_invalid
+    from alignment_trainer.data.assemble import Assembly, assemble
     from alignment_trainer.data.lengths import ModelText, fits
-    from alignment_trainer.data.split import Side, group_key
+    from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
+    from alignment_trainer.data.split import Side
     from alignment_trainer.evaluation.defaults import default_criteria
     from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
@@ -62,16 +62,20 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     stores = open_stores(spec.storage)
     pins = pin_models(spec, stores)
     text = ModelText.load(lambda name: read_model_file(pins.model, name, stores, folder), pins.model.uri)
-    work = Assembly(stores, fits(text, spec.training.max_length), text.special_tokens)
-    found = assemble(spec.data, work, folder / "quarantine.jsonl")
+    work = Assembly(
+        store=stores,
+        scratch=folder,
+        fits=fits(text, spec.training.max_length),
+        special=text.special_tokens,
+    )
+    found = assemble(spec.data, work)
     refuse_too_many_invalid(found.account, spec.data)
     refuse_too_few(found.funnel, spec.data)
-    train, _ = select_slice(found.sides[Side.TRAIN], spec.training.selection_fraction)
+    train, _ = select_slice(list(found.sides.pairs(Side.TRAIN)), spec.training.selection_fraction)
     schedule = make_schedule(spec.training, len(train), edits=mostly_edits(train))
-    holdout = found.sides[Side.HOLDOUT]
-    edits = mostly_edits(holdout)
+    edits = found.tally.mostly_edits
     criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
-    sizes = Counter(group_key(pair, spec.data.holdout) for pair in holdout).values()
+    sizes = found.tally.group_sizes(Side.HOLDOUT)
     plans = plan_gate(criteria, spec.gate.error_budget, sizes, spec.evaluation.generation.prompts)
     return {
         "model": pins.model.to_wire(),

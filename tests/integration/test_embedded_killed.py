@@ -95,9 +95,10 @@ def test_twenty_kills_leave_one_version_and_the_same_split(tmp_path: Path) -> No
 def expected_assignment(rows: str) -> dict[str, str]:
     """The split as the rules alone give it, without any run."""
     from alignment_api.spec import EventsPolicy, HoldoutSpec, SourceFormat
+    from alignment_trainer.data.accounting import Account
     from alignment_trainer.data.formats import read_row
-    from alignment_trainer.data.pairing import pair_events
-    from alignment_trainer.data.rows import Event, Place
+    from alignment_trainer.data.pairing import Pairing
+    from alignment_trainer.data.rows import Event, Pair, Place
     from alignment_trainer.data.split import group_key, side_of
 
     spec = HoldoutSpec(fraction=0.3)
@@ -105,5 +106,10 @@ def expected_assignment(rows: str) -> dict[str, str]:
         read_row(json.loads(line), Place("rows", i), SourceFormat.AUTO)
         for i, line in enumerate(rows.splitlines())
     ]
-    pairs = pair_events([e for e in events if isinstance(e, Event)], EventsPolicy()).pairs
+    pairs: list[Pair] = []
+    pairing = Pairing(EventsPolicy(), Account(), pairs.append)
+    for event in events:
+        assert isinstance(event, Event)
+        pairing.add(event, linked=True)
+    pairing.finish()
     return {pair.pair_id: str(side_of(group_key(pair, spec), spec)) for pair in pairs}

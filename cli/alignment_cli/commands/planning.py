@@ -46,9 +46,10 @@ def check(
     stores = open_stores(StorageSpec(endpoint=endpoint))
     spec = DataSpec(sources=tuple(DataSource(uri=_as_uri(uri)) for uri in uris))
     with trainer_errors(), tempfile.TemporaryDirectory() as folder:
-        from alignment_trainer.data.assemble import Assembly, assemble, refuse_too_many_invalid
+        from alignment_trainer.data.assemble import Assembly, assemble
+        from alignment_trainer.data.limits import refuse_too_many_invalid
 
-        found = assemble(spec, Assembly(stores), Path(folder) / "quarantine.jsonl")
+        found = assemble(spec, Assembly(store=stores, scratch=Path(folder)))
         faults = dict(found.account.invalid.most_common())
         if output is not Output.TEXT:
             emit(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from alignment_trainer.data.fields import optional_string
 from alignment_trainer.data.files import read_rows
 from alignment_trainer.data.rows import Event, Pair, RowError
 from alignment_trainer.errors import DataError
@@ -40,12 +41,8 @@ def read_exclusions(uris: list[str], store: Callable[[str], ObjectStore]) -> Exc
     found: dict[str, set[str]] = {"id": set(), "group": set(), "actor": set()}
     for uri in uris:
         for place, row in read_rows(uri, store(uri)):
-            names = {key: row[key] for key in found if key in row} if isinstance(row, dict) else {}
-            if (
-                isinstance(row, RowError)
-                or not names
-                or not all(isinstance(n, str) and n for n in names.values())
-            ):
+            names = _names(row, found)
+            if not names or not all(names.values()):
                 raise DataError(
                     f"{place}: an exclusion needs an id, a group or an actor as a string; mend the line.",
                     reason="ExclusionInvalid",
@@ -53,3 +50,15 @@ def read_exclusions(uris: list[str], store: Callable[[str], ObjectStore]) -> Exc
             for key, name in names.items():
                 found[key].add(name)
     return Exclusions(frozenset(found["id"]), frozenset(found["group"]), frozenset(found["actor"]))
+
+
+def _names(row: object, kinds: Iterable[str]) -> dict[str, str]:
+    """Names in a row as data rows have them (numbers as text); empty where there is none."""
+    try:
+        return (
+            {kind: optional_string(row, kind) for kind in kinds if kind in row}
+            if isinstance(row, dict)
+            else {}
+        )
+    except RowError:
+        return {}

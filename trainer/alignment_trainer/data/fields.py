@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from alignment_trainer.data.rows import RowError, Text
 
-__all__ = ["messages", "optional_string", "string", "text", "weight"]
+__all__ = ["messages", "optional_string", "string", "text", "time", "weight"]
 
-_ID_CHARACTERS = 512
+_ID_CHARACTERS: Final = 512
+_LONGEST_NUMBER: Final = 10**_ID_CHARACTERS
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECONDS: Final = 100_000_000_000
+"""Seconds since 1970 beyond this (the year 5138) are meant as milliseconds."""
 
 
 def string(row: dict[str, Any], name: str) -> str:
@@ -29,7 +35,8 @@ def optional_string(row: dict[str, Any], name: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowError("FieldType", f"{name} must be a string")
-    if len(str(value)) > _ID_CHARACTERS:
+    # Huge integers are not turned into text: that takes long, and beyond some length Python refuses it.
+    if abs(value) >= _LONGEST_NUMBER if isinstance(value, int) else len(value) > _ID_CHARACTERS:
         raise RowError("FieldTooLong", f"{name} may have at most {_ID_CHARACTERS} characters")
     return str(value)
 
@@ -37,14 +44,40 @@ def optional_string(row: dict[str, Any], name: str) -> str:
 def weight(row: dict[str, Any]) -> float:
     """The optional weight of a row: finite, above 0; 1 when absent."""
     value = row.get("weight", 1.0)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number <= 0:
         raise RowError("WeightInvalid", "weight must be a finite number above 0")
-    return float(value)
+    return number
+
+
+def time(row: dict[str, Any]) -> str:
+    """The optional time of a row (ISO 8601, or seconds or milliseconds since 1970) as UTC text that sorts; empty when absent.
+
+    A time without a zone is taken as UTC.
+    """
+    value = row.get("time")
+    if value is None or value == "":
+        return ""
+    try:
+        moment = _moment(value)
+    except (ValueError, OverflowError, OSError):
+        moment = None
+    if moment is None or moment < _EARLIEST:
+        raise RowError("TimeInvalid", "time must be ISO 8601 or seconds since 1970, not before 1970")
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _moment(value: object) -> datetime | None:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return datetime.fromtimestamp(value / 1000 if abs(value) > _MILLISECONDS else value, UTC)
 
 
 def messages(value: object, name: str) -> list[dict[str, Any]]:
@@ -54,6 +87,10 @@ def messages(value: object, name: str) -> list[dict[str, Any]]:
     for message in value:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise RowError("MessageInvalid", f"{name} has a message without a role")
+        if message["role"] not in _ROLES:
+            raise RowError(
+                "RoleUnknown", f"{name} has a message whose role is none of {', '.join(sorted(_ROLES))}"
+            )
         content = message.get("content")
         if content is not None and not isinstance(content, str):
             raise RowError("MessageInvalid", f"{name} has a message whose content is not text")

@@ -1,119 +1,165 @@
 """Streams rows out of source files: JSON lines, plain, gzip or zstd, and parquet. Memory is bounded by one row.
 
-A damaged line is a refused row; a file that cannot be read on (truncated, not what its name says) ends the
-run, because nobody knows what the rest of it held.
+A damaged line is a refused row; a file that cannot be read on (truncated, not what its name says, blown up by
+compression) ends the run, because nobody knows what the rest of it held.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
+import hashlib
 import json
-import zlib
+import re
+import tempfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
+from alignment_trainer.data.compression import Damaged, decompressed
+from alignment_trainer.data.parquet_rows import MAXIMUM_ROW_BYTES, parquet_rows
 from alignment_trainer.data.rows import Place, RowError
-from alignment_trainer.errors import DataError
-from alignment_trainer.storage.store import ObjectStore
+from alignment_trainer.errors import DataError, RequestError, TemporaryError
+from alignment_trainer.storage.store import ObjectInfo, ObjectStore
 
-__all__ = ["MAXIMUM_LINE_BYTES", "SUFFIXES", "read_rows"]
+__all__ = ["SUFFIXES", "SourceFile", "read_rows"]
 
-MAXIMUM_LINE_BYTES: Final = 8 * 1024 * 1024
-"""Longest line that is parsed; a longer one is refused without being held in memory."""
 _CHUNK_BYTES: Final = 1024 * 1024
-_PARQUET_ROWS: Final = 1024
+_BOM: Final = b"\xef\xbb\xbf"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
 def read_rows(uri: str, store: ObjectStore) -> Iterator[tuple[Place, object | RowError]]:
-    """Rows of a file with their places; a row that is not JSON comes as the RowError that says so.
+    """Rows of one file that is no source: exclusions, anchors. Raises as ``SourceFile.rows`` does, RequestError when it is missing."""
+    info = store.stat(uri)
+    if info is None:
+        raise RequestError(f"{uri} does not exist; check the URI.", reason="ObjectMissing")
+    with tempfile.TemporaryDirectory() as scratch:
+        yield from SourceFile(info, store, Path(scratch)).rows()
 
-    Raises DataError, naming file and place, when the file itself is damaged or of an unknown kind.
+
+class SourceFile:
+    """One file of a source. sha256 and etag are known after the last row was read.
+
+    scratch: where a parquet file is put when the store is remote (its index is at its end).
     """
-    if uri.endswith(".parquet"):
-        yield from _parquet(uri, store)
-        return
-    if not uri.endswith(SUFFIXES):
-        raise DataError(
-            f"{uri} has an unknown kind of file; sources end in {', '.join(SUFFIXES)}.", reason="FileUnknown"
-        )
-    with store.open(uri) as raw:
-        line = 0
-        try:
-            for line, data in enumerate(_lines(_decompressed(uri, raw)), start=1):
-                if isinstance(data, RowError) or data.strip():
-                    yield Place(uri, line), data if isinstance(data, RowError) else _parsed(data)
-        except (EOFError, gzip.BadGzipFile, zlib.error, _zstd_error()) as error:
+
+    def __init__(self, info: ObjectInfo, store: ObjectStore, scratch: Path) -> None:
+        self.info = info
+        self.sha256 = ""
+        self._store = store
+        self._scratch = scratch
+
+    def rows(self) -> Iterator[tuple[Place, object | RowError]]:
+        """Rows with their places; a row that is not JSON comes as the RowError that says so.
+
+        Raises DataError, naming file and place, when the file itself is damaged or of an unknown kind;
+        TemporaryError when it is replaced while being read.
+        """
+        uri = self.info.uri
+        if uri.endswith(".parquet"):
+            yield from self._parquet()
+        elif uri.endswith(SUFFIXES):
+            yield from self._json_lines()
+        else:
             raise DataError(
-                f"{uri}: the compressed data is damaged or cut after line {line} ({type(error).__name__}); upload it again.",
-                reason="FileDamaged",
-            ) from None
+                f"{uri} has an unknown kind of file; sources end in {', '.join(SUFFIXES)}.",
+                reason="FileUnknown",
+            )
+
+    def _json_lines(self) -> Iterator[tuple[Place, object | RowError]]:
+        uri = self.info.uri
+        with self._store.open(uri) as raw:
+            source = _Hashed(raw)
+            line = 0
+            try:
+                for line, data in enumerate(_lines(decompressed(uri, source.chunks())), start=1):
+                    if isinstance(data, RowError):
+                        yield Place(uri, line), data
+                    elif data.strip():
+                        yield Place(uri, line), _parsed(data.removeprefix(_BOM) if line == 1 else data)
+            except Damaged as error:
+                raise DataError(f"{uri}: after line {line} {error}", reason=error.reason) from None
+        self._finish(source.size, source.digest.hexdigest())
+
+    def _parquet(self) -> Iterator[tuple[Place, object | RowError]]:
+        uri = self.info.uri
+        path = self._store.local_path(uri)
+        temporary = None
+        if path is None:
+            path = temporary = self._scratch / "source.parquet"
+            self._store.download(uri, path)
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            for number, row in enumerate(parquet_rows(path, uri), start=1):
+                yield Place(uri, number), row
+            self._finish(path.stat().st_size, digest)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def _finish(self, size: int, sha256: str) -> None:
+        if size != self.info.size:
+            raise TemporaryError(
+                f"{self.info.uri} had {self.info.size} bytes when it was listed and {size} when it was read: "
+                "it was replaced meanwhile. It is read anew; sources should not change while a run prepares.",
+                reason="SourceChanged",
+            )
+        self.sha256 = sha256
 
 
-def _decompressed(uri: str, raw: BinaryIO) -> BinaryIO:
-    if uri.endswith(".gz"):
-        return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
-    if uri.endswith(".zst"):
-        import zstandard
+class _Hashed:
+    """A stream in chunks, hashed on the way."""
 
-        return cast("BinaryIO", zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
-    return raw
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """The stream's bytes."""
+        while chunk := self._raw.read(_CHUNK_BYTES):
+            self.digest.update(chunk)
+            self.size += len(chunk)
+            yield chunk
 
 
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return cast("type[Exception]", zstandard.ZstdError)
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes | RowError]:
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes | RowError]:
     """Lines without their ends. What is longer than the limit is skipped over, chunk by chunk."""
     pending, skipping = b"", False
-    while chunk := stream.read(_CHUNK_BYTES):
+    for chunk in chunks:
         *whole, rest = (pending + chunk).split(b"\n")
         for part in whole:
-            yield _too_long() if skipping or len(part) > MAXIMUM_LINE_BYTES else part
+            yield _too_long() if skipping or len(part) > MAXIMUM_ROW_BYTES else part
             skipping = False
-        skipping = skipping or len(rest) > MAXIMUM_LINE_BYTES
+        skipping = skipping or len(rest) > MAXIMUM_ROW_BYTES
         pending = b"" if skipping else rest
     if pending or skipping:
         yield _too_long() if skipping else pending
 
 
 def _too_long() -> RowError:
-    return RowError("LineTooLong", f"the line has more than {MAXIMUM_LINE_BYTES // 1024**2} MiB")
-
-
-def _parsed(data: bytes) -> object | RowError:
-    try:
-        parsed: object = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        return RowError("NotUtf8", "the line is not valid UTF-8")
-    except (ValueError, RecursionError):
-        return RowError("NotJson", "the line is not a JSON value")
-    return parsed
+    return RowError("LineTooLong", f"the line has more than {MAXIMUM_ROW_BYTES // 1024**2} MiB")
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)  # NaN and Infinity are not JSON
 
 
-def _parquet(uri: str, store: ObjectStore) -> Iterator[tuple[Place, object | RowError]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
 
-    with store.open(uri) as stream:
+
+def _parsed(data: bytes) -> object | RowError:
+    try:
+        parsed: object = _DECODER.decode(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return RowError("NotUtf8", "the line is not valid UTF-8")
+    except (ValueError, RecursionError):
+        return RowError("NotJson", "the line is not a JSON value")
+    if _SURROGATE.search(data):
         try:
-            file = pq.ParquetFile(pa.BufferReader(stream.read()) if not stream.seekable() else stream)
-            line = 0
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield Place(uri, line), {key: value for key, value in row.items() if value is not None}
-        except (pa.ArrowException, OSError, io.UnsupportedOperation) as error:
-            raise DataError(
-                f"{uri} is not a readable parquet file ({type(error).__name__}); write it again.",
-                reason="FileDamaged",
-            ) from None
+            json.dumps(parsed, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return RowError("LoneSurrogate", "the line has half a surrogate pair, which is not text")
+    return parsed

@@ -55,13 +55,14 @@ class ModelText:
         return cls(tokenizer, template, special, model_uri)
 
 
-def fits(model: ModelText, maximum: int) -> Callable[[Pair], bool]:
-    """A test whether prompt plus the longer answer have at most ``maximum`` tokens.
+def fits(model: ModelText, maximum: int) -> Callable[[Pair], tuple[str, str] | None]:
+    """A test whether prompt plus the longer answer have at most ``maximum`` tokens: None, or the reason and a sentence.
 
     Raises RequestError at the first conversational pair when the model has no chat template.
     """
+    over = ("overLong", f"prompt and longer answer have more than the {maximum} tokens of training.maxLength")
 
-    def test(pair: Pair) -> bool:
+    def test(pair: Pair) -> tuple[str, str] | None:
         if pair.conversational and not model.has_chat_template:
             raise RequestError(
                 f"{pair.place} is a conversation, and model {model.model_uri} has no chat template; add chat_template.jinja "
@@ -71,8 +72,8 @@ def fits(model: ModelText, maximum: int) -> Callable[[Pair], bool]:
         prompt, answers = plain(pair.prompt), (plain(pair.chosen), plain(pair.rejected))
         limit = maximum - _TEMPLATE_TOKENS
         if len(prompt.encode()) + max(len(answer.encode()) for answer in answers) <= limit:
-            return True
+            return None
         longest = max(len(model.tokenizer.encode(prompt + answer).ids) for answer in answers)
-        return longest <= (limit if pair.conversational else maximum)
+        return None if longest <= (limit if pair.conversational else maximum) else over
 
     return test

@@ -2,12 +2,13 @@
 
 The rules, which docs/data.md explains:
 
-1. Of events with one id the latest counts; the others are ``superseded``.
-2. An edit makes (chosen = edited, rejected = response), kind edit, when it is significant: not only white space,
-   case or punctuation, and within the bounds of relative distance. Else it is ``insignificantEdit``, or
-   ``punctuationEdit`` when only punctuation, case or markup differ.
-3. A chain, where one event's edited text is the next one's response to the same prompt, becomes one pair from the
-   first response to the last text (Collapse; the links between are ``collapsed``) or a pair a link (Separate).
+1. Of events with one id the latest counts; the others are ``superseded``, or duplicates when nothing differs.
+2. An edit makes (chosen = edited, rejected = response), kind edit, when it is significant: not only white space or
+   case, and within the bounds of relative distance. Else it is ``insignificantEdit``, or ``punctuationEdit`` when
+   only punctuation or markup differ.
+3. A chain, where one event's edited text is the response of another of the same group (without groups: the same
+   prompt), becomes one pair from the first response to the last text (Collapse; the links between are
+   ``collapsed``) or a pair a link (Separate).
 4. ``prefer`` makes (chosen = response, rejected = other).
 5. Responses to one prompt in one group with opposite signals (accept or thumbs_up against thumbs_down) make pairs,
    in order of time, each response used once.
@@ -18,122 +19,153 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Final
 
 from rapidfuzz.distance import Levenshtein
 
-from alignment_api.spec import Chains, EventsPolicy
-from alignment_trainer.data.rows import Event, Kind, Pair, Signal, canonical
+from alignment_api.spec import Chains, EventsPolicy, SignificantEdit
+from alignment_trainer.data.accounting import Account
+from alignment_trainer.data.events_index import context_of
+from alignment_trainer.data.rows import Event, Kind, Pair, Signal, canonical, folded
 
-__all__ = ["Pairing", "pair_events"]
+__all__ = ["Pairing", "insignificance"]
 
-_UNIMPORTANT = re.compile(r"[\W_]+")
-_POSITIVE = (Signal.ACCEPT, Signal.THUMBS_UP)
+_UNIMPORTANT: Final = re.compile(r"[\W_]+")
+_POSITIVE: Final = (Signal.ACCEPT, Signal.THUMBS_UP)
+_SENTENCES: Final = {
+    "insignificantEdit": "the edit is outside the bounds of events.significantEdit, or only white space or case",
+    "punctuationEdit": "the edit changes only punctuation, case or markup",
+    "unpaired": "a signal without an opposite one on the same prompt is not a preference",
+}
 
 
-@dataclass
 class Pairing:
-    """Pairs, and how many further events there were, by what became of them. Events in = pairs + the counts."""
+    """Makes pairs of events that count, told one after the other; edits that stand alone come out at once.
 
-    pairs: list[Pair] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    clock_skew: links of chains that are dated before the edit they go on from.
+    """
 
+    def __init__(self, policy: EventsPolicy, account: Account, emit: Callable[[Pair], None]) -> None:
+        self._policy = policy
+        self._account = account
+        self._emit = emit
+        self._edits: dict[str, list[Event]] = defaultdict(list)
+        self._signals: dict[tuple[str, str], list[Event]] = defaultdict(list)
+        self.clock_skew = 0
 
-def pair_events(events: Iterable[Event], policy: EventsPolicy) -> Pairing:
-    """Pairs from events; the order of ``events`` does not matter."""
-    out = Pairing()
-    latest: dict[str, Event] = {}
-    for event in sorted(events, key=lambda e: (e.time, e.place)):
-        if event.id in latest:
-            out.counts["superseded"] += 1
-        latest[event.id] = event
-    by_context: dict[tuple[str, str], list[Event]] = defaultdict(list)
-    for event in latest.values():
-        by_context[(event.group, canonical(event.prompt))].append(event)
-    for _, context in sorted(by_context.items()):
-        _pair_edits([e for e in context if e.signal is Signal.EDIT], policy, out)
-        _pair_signals([e for e in context if e.signal is not Signal.EDIT], out)
-    return out
+    def add(self, event: Event, *, linked: bool) -> None:
+        """Take an event. linked: it may be part of a chain, so it has to wait for the others."""
+        if event.signal is Signal.PREFER:
+            assert event.other is not None  # noqa: S101  the format saw to it
+            self._emit(_pair([event], event.response, event.other, Kind.PREFERENCE))
+        elif event.signal is not Signal.EDIT:
+            self._signals[event.group, canonical(event.prompt)].append(event)
+        elif linked:
+            self._edits[context_of(event)].append(event)
+        else:
+            self._settle([event])
 
+    def finish(self) -> None:
+        """No more events of these contexts will come: settle what waited."""
+        for _, edits in sorted(self._edits.items()):
+            chains = list(_chains(sorted(edits, key=_age)))
+            for chain in chains:
+                self.clock_skew += sum(b.time < a.time for a, b in pairwise(chain) if b.time)
+                for part in [chain] if self._policy.chains is Chains.COLLAPSE else [[link] for link in chain]:
+                    self._settle(part)
+        for _, signals in sorted(self._signals.items()):
+            self._join(sorted(signals, key=_age))
+        self._edits.clear()
+        self._signals.clear()
 
-def _pair_edits(edits: list[Event], policy: EventsPolicy, out: Pairing) -> None:
-    for chain in _chains(edits) if policy.chains is Chains.COLLAPSE else [[edit] for edit in edits]:
+    def _settle(self, chain: list[Event]) -> None:
         final = chain[-1].edited
         assert final is not None  # noqa: S101  the format saw to it
-        reason = _insignificant(chain[0].response, final, policy)
-        if reason is not None:
-            out.counts[reason] += len(chain)
-            continue
-        out.counts["collapsed"] += len(chain) - 1
-        out.pairs.append(_pair(chain[0], final, chain[0].response, Kind.EDIT, tuple(e.id for e in chain)))
+        reason = insignificance(chain[0].response, final, self._policy.significant_edit)
+        if reason is None:
+            self._account.merge("collapsed", len(chain) - 1)
+            self._emit(_pair(chain, final, chain[0].response, Kind.EDIT))
+            return
+        for event in chain:
+            self._account.drop(event.place, reason, _SENTENCES[reason])
+
+    def _join(self, signals: list[Event]) -> None:
+        liked = [event for event in signals if event.signal in _POSITIVE]
+        disliked = [event for event in signals if event.signal not in _POSITIVE]
+        while liked and disliked:
+            partner = next((bad for bad in disliked if bad.response != liked[0].response), None)
+            if partner is None:
+                self._unpaired(liked.pop(0))
+                continue
+            disliked.remove(partner)
+            good = liked.pop(0)
+            self._account.merge("joined")
+            self._emit(_pair([good, partner], good.response, partner.response, Kind.PREFERENCE))
+        for event in [*liked, *disliked]:
+            self._unpaired(event)
+
+    def _unpaired(self, event: Event) -> None:
+        self._account.drop(event.place, "unpaired", _SENTENCES["unpaired"])
 
 
-def _chains(edits: list[Event]) -> list[list[Event]]:
+def _age(event: Event) -> tuple[str, str, int]:
+    return event.time, event.place.uri, event.place.line
+
+
+def _chains(edits: list[Event]) -> Iterator[list[Event]]:
     """Edits linked by text, each in exactly one chain; a text that was edited twice continues the earlier edit only."""
     followers: dict[str, list[Event]] = defaultdict(list)
-    for event in edits:
+    for event in reversed(edits):
         followers[event.response].append(event)
-    taken: set[str] = set()
     targets = {event.edited for event in edits}
-    starts = [e for e in edits if e.response not in targets]
-    chains = []
-    for start in [*starts, *edits]:
-        if start.id in taken:
+    taken: set[tuple[str, int]] = set()
+    for start in [*(e for e in edits if e.response not in targets), *edits]:
+        if (start.place.uri, start.place.line) in taken:
             continue
-        chain = [start]
-        taken.add(start.id)
-        while follower := next((e for e in followers[chain[-1].edited or ""] if e.id not in taken), None):
-            chain.append(follower)
-            taken.add(follower.id)
-        chains.append(chain)
-    return chains
+        chain, link = [], start
+        while True:
+            chain.append(link)
+            taken.add((link.place.uri, link.place.line))
+            waiting = followers[link.edited or ""]
+            while waiting and (waiting[-1].place.uri, waiting[-1].place.line) in taken:
+                waiting.pop()
+            if not waiting:
+                break
+            link = waiting.pop()
+        yield chain
 
 
-def _insignificant(response: str, edited: str, policy: EventsPolicy) -> str | None:
-    if " ".join(response.split()).casefold() == " ".join(edited.split()).casefold():
+def insignificance(response: str, edited: str, bounds: SignificantEdit) -> str | None:
+    """Why an edit is no preference, or None when it is one."""
+    if folded(response) == folded(edited):
         return "insignificantEdit"
     if _UNIMPORTANT.sub("", response).casefold() == _UNIMPORTANT.sub("", edited).casefold():
         return "punctuationEdit"
-    distance = Levenshtein.normalized_distance(response, edited)
-    bounds = policy.significant_edit
+    # Beyond the cut-off the library stops and says 1, so long texts that share nothing cost little.
+    distance = Levenshtein.normalized_distance(response, edited, score_cutoff=bounds.maximum_distance)
     return None if bounds.minimum_distance <= distance <= bounds.maximum_distance else "insignificantEdit"
 
 
-def _pair_signals(events: list[Event], out: Pairing) -> None:
-    liked, disliked = [], []
-    for event in events:
-        if event.signal is Signal.PREFER:
-            assert event.other is not None  # noqa: S101  the format saw to it
-            out.pairs.append(_pair(event, event.response, event.other, Kind.PREFERENCE, (event.id,)))
-        elif event.signal in _POSITIVE:
-            liked.append(event)
-        else:
-            disliked.append(event)
-    couples = [
-        (good, bad) for good, bad in zip(liked, disliked, strict=False) if good.response != bad.response
-    ]
-    for good, bad in couples:
-        out.pairs.append(_pair(good, good.response, bad.response, Kind.PREFERENCE, (good.id, bad.id)))
-    out.counts["joined"] += len(couples)
-    out.counts["unpaired"] += len(liked) + len(disliked) - 2 * len(couples)
-
-
-def _pair(event: Event, chosen: str, rejected: str, kind: Kind, ids: tuple[str, ...]) -> Pair:
+def _pair(events: Iterable[Event], chosen: str, rejected: str, kind: Kind) -> Pair:
+    first, *others = events
     answers: list[str | list[dict[str, str]]] = [chosen, rejected]
-    if not isinstance(event.prompt, str):
+    if not isinstance(first.prompt, str):
         answers = [[{"role": "assistant", "content": answer}] for answer in (chosen, rejected)]
     return Pair(
-        id=event.id,
-        place=event.place,
-        prompt=event.prompt,
+        id=first.id,
+        place=first.place,
+        prompt=first.prompt,
         chosen=answers[0],
         rejected=answers[1],
         kind=kind,
-        group=event.group,
-        actor=event.actor,
-        cohort=event.cohort,
-        time=event.time,
-        origin=event.origin,
-        event_ids=ids,
+        group=first.group,
+        actor=first.actor,
+        cohort=first.cohort,
+        time=first.time,
+        origin=first.origin,
+        event_ids=tuple(event.id for event in (first, *others)),
+        model=first.model,
+        other_actors=tuple(sorted({e.actor for e in others if e.actor} - {first.actor})),
     )

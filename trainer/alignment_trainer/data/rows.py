@@ -8,7 +8,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Event", "Kind", "Origin", "Pair", "Place", "RowError", "Signal", "Text", "canonical", "plain"]
+__all__ = [
+    "Event",
+    "Kind",
+    "Origin",
+    "Pair",
+    "Place",
+    "RowError",
+    "Signal",
+    "Text",
+    "blank",
+    "canonical",
+    "folded",
+    "plain",
+]
 
 Text = str | list[dict[str, Any]]
 """A prompt or response: a string, or messages ``{role, content, …}``."""
@@ -74,12 +87,13 @@ class Event:
     group: str = ""
     actor: str = ""
     cohort: str = ""
+    model: str = ""
     origin: Origin = Origin.HUMAN
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One preference. prompt, chosen, rejected are all strings or all message lists."""
+    """One preference. prompt, chosen, rejected are all strings or all message lists. model: what wrote the responses."""
 
     id: str
     place: Place
@@ -94,6 +108,9 @@ class Pair:
     origin: Origin = Origin.HUMAN
     weight: float = 1.0
     event_ids: tuple[str, ...] = field(default=())
+    model: str = ""
+    other_actors: tuple[str, ...] = field(default=())
+    """Who else took part: later links of a chain, the other of two opposite signals."""
 
     @property
     def conversational(self) -> bool:
@@ -101,10 +118,20 @@ class Pair:
         return not isinstance(self.prompt, str)
 
     @property
+    def synthetic(self) -> bool:
+        """True when a model made the preference."""
+        return self.origin is Origin.SYNTHETIC
+
+    @property
     def conversation(self) -> str:
         """The first thing the person said, normalised: prompts that continue one conversation share it."""
         first = self.prompt if isinstance(self.prompt, str) else _first_user_turn(self.prompt)
-        return " ".join(first.split()).casefold()
+        return folded(first)
+
+    @property
+    def question(self) -> str:
+        """The whole prompt, normalised: what must not be on both sides of the split."""
+        return folded(plain(self.prompt))
 
     @property
     def content(self) -> tuple[str, str, str]:
@@ -116,10 +143,20 @@ class Pair:
         """Content address of the pair: 16 hex digits of a sha256."""
         return hashlib.sha256("\x1f".join(self.content).encode()).hexdigest()[:16]
 
+    @property
+    def pair_number(self) -> int:
+        """The pair id as a number of 64 bits."""
+        return int(self.pair_id, 16)
+
 
 def canonical(text: Text) -> str:
     """One string for a text, whatever its form."""
     return text if isinstance(text, str) else json.dumps(text, sort_keys=True, ensure_ascii=False)
+
+
+def folded(text: str) -> str:
+    """A text without differences of case and white space."""
+    return " ".join(text.split()).casefold()
 
 
 def plain(text: Text) -> str:
@@ -127,6 +164,11 @@ def plain(text: Text) -> str:
     return (
         text if isinstance(text, str) else "\n\n".join(str(message.get("content") or "") for message in text)
     )
+
+
+def blank(text: Text) -> bool:
+    """True when a text says nothing: white space only, or messages with neither content nor tool calls."""
+    return not plain(text).strip() and (isinstance(text, str) or not any(m.get("tool_calls") for m in text))
 
 
 def _first_user_turn(messages: list[dict[str, Any]]) -> str:

@@ -2,15 +2,17 @@
 
 Columns: pair_id (content address), prompt, chosen, rejected (the string, or messages as JSON where
 ``conversational``), conversational, kind (edit | preference), group, actor, cohort, time, origin
-(Human | Synthetic), weight, source, line (where the row came from) and event_ids. Rows are ordered by pair_id
-and written by one writer with fixed settings: the same pairs give the same bytes.
+(Human | Synthetic), weight, source, line (where the row came from), event_ids, model (what wrote the responses) and
+other_actors (who else took part). Rows are ordered by pair_id and written by one writer with fixed settings: the
+same pairs give the same bytes.
 Written by prepare; read by train (train side only), by evaluate (holdout only), by trace and erase.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ __all__ = ["read_split", "write_split"]
 _BATCH = 4096
 
 
-def write_split(pairs: list[Pair], folder: Path, side: Side) -> Path:
-    """Write one side; returns the file."""
+def write_split(pairs: Iterable[Pair], folder: Path, side: Side) -> Path:
+    """Write one side; returns the file. pairs: in the order of their ids."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -31,9 +33,8 @@ def write_split(pairs: list[Pair], folder: Path, side: Side) -> Path:
     with pq.ParquetWriter(
         path, _schema(), compression="zstd", write_statistics=False, store_schema=False
     ) as writer:
-        ordered = sorted(pairs, key=lambda p: p.pair_id)
-        for start in range(0, max(len(ordered), 1), _BATCH):
-            rows = [_row(pair) for pair in ordered[start : start + _BATCH]]
+        source = iter(pairs)
+        while rows := [_row(pair) for pair in islice(source, _BATCH)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=_schema()))
     return path
 
@@ -62,6 +63,7 @@ def _schema() -> Any:
         "time",
         "origin",
         "source",
+        "model",
     )
     columns = [(name, pa.string()) for name in text]
     columns += [
@@ -69,6 +71,7 @@ def _schema() -> Any:
         ("weight", pa.float64()),
         ("line", pa.int64()),
         ("event_ids", pa.list_(pa.string())),
+        ("other_actors", pa.list_(pa.string())),
     ]
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
 
@@ -92,6 +95,8 @@ def _row(pair: Pair) -> dict[str, Any]:
         "event_ids": [pair.id, *(i for i in pair.event_ids if i != pair.id)]
         if pair.id
         else list(pair.event_ids),
+        "model": pair.model,
+        "other_actors": list(pair.other_actors),
     }
 
 
@@ -112,6 +117,9 @@ def _pair(row: dict[str, Any]) -> Pair:
         origin=Origin(row["origin"]),
         weight=row["weight"],
         event_ids=ids,
+        # Snapshots of earlier versions of the product do not have these columns.
+        model=row.get("model") or "",
+        other_actors=tuple(row.get("other_actors") or ()),
     )
 
 

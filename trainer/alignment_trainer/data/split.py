@@ -13,7 +13,7 @@ from enum import StrEnum
 from alignment_api.spec import GroupBy, HoldoutSpec
 from alignment_trainer.data.rows import Pair
 
-__all__ = ["Side", "group_key", "shared_conversations", "side_of"]
+__all__ = ["Side", "group_key", "side_of"]
 
 
 class Side(StrEnum):
@@ -37,8 +37,3 @@ def side_of(key: str, spec: HoldoutSpec) -> Side:
     ).digest()
     uniform = int.from_bytes(digest, "big") / 2**64
     return Side.HOLDOUT if uniform < spec.fraction else Side.TRAIN
-
-
-def shared_conversations(train: list[Pair], holdout: list[Pair]) -> set[str]:
-    """Conversations on both sides: the same first turn in groups that fell on different sides."""
-    return {pair.conversation for pair in train} & {pair.conversation for pair in holdout}

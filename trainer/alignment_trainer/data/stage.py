@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from alignment_api.spec import AlignmentRunSpec, DataSpec
+from alignment_api.spec import DataSpec
 from alignment_api.stage import StageResult
 from alignment_api.status import Pins, SourcesPin
-from alignment_trainer.data.assemble import (
-    Assembled,
-    Assembly,
-    assemble,
-    refuse_too_few,
-    refuse_too_many_invalid,
-)
+from alignment_trainer.data.assemble import Assembled, Assembly, assemble
+from alignment_trainer.data.leaks import prove_no_leak
 from alignment_trainer.data.lengths import ModelText, fits
-from alignment_trainer.data.snapshot import write_split
-from alignment_trainer.data.split import Side, group_key
+from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
+from alignment_trainer.data.power import with_power
+from alignment_trainer.data.reading import SourceRead
+from alignment_trainer.data.snapshot import read_split, write_split
+from alignment_trainer.data.split import Side
 from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
-from alignment_trainer.planning import holdout_warnings
 from alignment_trainer.runtime.context import StageContext
-from alignment_trainer.storage.folders import object_sha256, upload_folder
+from alignment_trainer.storage.folders import file_sha256, upload_folder
 from alignment_trainer.storage.probe import require_conditional_puts
-from alignment_trainer.storage.store import ObjectInfo
-from alignment_trainer.training.dataset import mostly_edits
 
 __all__ = ["run"]
 
@@ -47,17 +41,26 @@ def run(context: StageContext) -> StageResult:
     text = ModelText.load(
         lambda name: read_model_file(pins.model, name, context.store, context.scratch), pins.model.uri
     )
+    tick = _ticker(context)
     work = Assembly(
-        context.store, fits(text, spec.training.max_length), text.special_tokens, _ticker(context)
+        store=context.store,
+        scratch=context.scratch,
+        fits=fits(text, spec.training.max_length),
+        special=text.special_tokens,
+        tick=tick,
     )
-    found = assemble(spec.data, work, folder / "quarantine.jsonl")
+    found = assemble(spec.data, work)
     refuse_too_many_invalid(found.account, spec.data)
     refuse_too_few(found.funnel, spec.data)
-    found = _with_power(found, spec)
-    for side, members in found.sides.items():
-        write_split(members, folder, side)
-    sources = _source_list(context, found.sources)
-    _write_manifest(folder, sources, found, pins, spec.data)
+    found = replace(found, funnel=with_power(found.funnel, found.tally, spec))
+    for side in Side:
+        tick(f"writing the {side} side", 0, 0)
+        write_split(found.sides.pairs(side), folder, side)
+    # Of the files themselves, not of what was meant to be in them.
+    train, holdout = (read_split(folder, side) for side in (Side.TRAIN, Side.HOLDOUT))
+    prove_no_leak(train, holdout, found.template, spec.data.holdout, tick)
+    found.account.write_quarantine(folder / "quarantine.jsonl")
+    _write_manifest(folder, found, pins, spec.data)
     output = upload_folder(folder, f"{context.request.folder}data/", context.store(context.request.folder))
     return StageResult(
         stage=context.request.stage,
@@ -65,54 +68,37 @@ def run(context: StageContext) -> StageResult:
         output=output,
         started_time=started,
         finished_time=datetime.now(UTC),
-        pins=_pins(pins, output.uri, sources),
+        pins=_pins(pins, output.uri, found.sources),
         data=found.funnel,
     )
 
 
-def _with_power(found: Assembled, spec: AlignmentRunSpec) -> Assembled:
-    """Add what the holdout is too small for to the warnings: said now, before any GPU is used."""
-    holdout = found.sides[Side.HOLDOUT]
-    sizes = Counter(group_key(pair, spec.data.holdout) for pair in holdout).values()
-    more = holdout_warnings(spec, sizes, edits=mostly_edits(holdout))
-    warnings = (*more, *found.funnel.warnings)
-    return replace(found, funnel=found.funnel.model_copy(update={"warnings": warnings}))
+def _ticker(context: StageContext) -> Callable[[str, int, int], None]:
+    said = ""
 
-
-def _ticker(context: StageContext) -> Any:
-    def tick(done: int, total: int) -> None:
+    def tick(activity: str, done: int, total: int) -> None:
+        nonlocal said
         context.raise_if_stopped()
-        if total > 1:
-            context.progress.update(done, total, activity="reading sources")
+        if total or activity != said:
+            said = activity
+            context.progress.update(done, max(total, 1), activity=activity)
 
     return tick
 
 
-def _source_list(context: StageContext, sources: list[ObjectInfo]) -> list[dict[str, Any]]:
-    return [
-        {
-            "uri": info.uri,
-            "size": info.size,
-            "etag": info.etag,
-            "sha256": object_sha256(context.store(info.uri), info.uri),
-        }
-        for info in sources
-    ]
-
-
-def _write_manifest(
-    folder: Path, sources: list[dict[str, Any]], found: Assembled, pins: ModelPins, spec: DataSpec
-) -> None:
+def _write_manifest(folder: Path, found: Assembled, pins: ModelPins, spec: DataSpec) -> None:
     manifest = {
         "version": 1,
-        "sources": sources,
-        "sourcesDigest": _sources_digest(sources),
+        "sources": [asdict(source) for source in found.sources],
+        "sourcesDigest": _sources_digest(found.sources),
         "model": pins.model.to_wire(),
         "exclusionsDigest": found.exclusions.digest,
         "spec": spec.to_wire(),
         "funnel": found.funnel.to_wire(),
+        "invalid": dict(sorted(found.account.invalid.items())),
+        "statistics": found.tally.to_wire(),
         "files": {
-            path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+            path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
             for path in sorted(folder.glob("*.parquet"))
         },
     }
@@ -121,12 +107,12 @@ def _write_manifest(
     )
 
 
-def _sources_digest(sources: list[dict[str, Any]]) -> str:
-    lines = "\n".join(f"{source['uri']} {source['sha256']}" for source in sources)
+def _sources_digest(sources: list[SourceRead]) -> str:
+    lines = "\n".join(f"{source.uri} {source.sha256}" for source in sources)
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _pins(pins: ModelPins, folder: str, sources: list[dict[str, Any]]) -> Pins:
+def _pins(pins: ModelPins, folder: str, sources: list[SourceRead]) -> Pins:
     return Pins(
         model=pins.model,
         champion=pins.champion,
@@ -136,6 +122,6 @@ def _pins(pins: ModelPins, folder: str, sources: list[dict[str, Any]]) -> Pins:
             manifest=f"{folder}manifest.json",
             digest=_sources_digest(sources),
             files=len(sources),
-            bytes=sum(source["size"] for source in sources),
+            bytes=sum(source.size for source in sources),
         ),
     )

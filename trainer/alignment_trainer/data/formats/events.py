@@ -35,5 +35,6 @@ def read(row: dict[str, Any], place: Place) -> Event:
         group=shared["group"],
         actor=shared["actor"],
         cohort=shared["cohort"],
+        model=shared["model"],
         origin=shared.get("origin", Origin.HUMAN),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from alignment_trainer.data import fields
-from alignment_trainer.data.rows import Kind, Origin, Pair, Place, RowError, Text
+from alignment_trainer.data.rows import Kind, Origin, Pair, Place, RowError, Text, blank
 
 __all__ = ["common", "read", "recognises"]
 
@@ -45,29 +46,24 @@ def common(row: dict[str, Any]) -> dict[str, Any]:
     if kind not in set(Kind):
         raise RowError("KindUnknown", "kind must be edit or preference")
     out: dict[str, Any] = {
-        name: fields.optional_string(row, name) for name in ("group", "actor", "cohort", "time")
+        name: fields.optional_string(row, name) for name in ("group", "actor", "cohort", "model")
     }
+    out["time"] = fields.time(row)
     return out | {"weight": fields.weight(row), "kind": Kind(kind)} | ({"origin": origin} if origin else {})
+
+
+def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _implied(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
     """Split what both sides share off as the prompt, as TRL does for messages; for strings at a word's beginning."""
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        length = next(
-            (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
-            min(len(chosen), len(rejected)),
-        )
+    length = _shared(chosen, rejected)
+    if isinstance(chosen, str):
         while length > 0 and not chosen[length - 1].isspace():
             length -= 1
-        prompt, rest, other = chosen[:length], chosen[length:], rejected[length:]
-    else:
-        assert isinstance(chosen, list) and isinstance(rejected, list)  # noqa: S101,PT018  read() saw to it
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
-            min(len(chosen), len(rejected)),
-        )
-        return chosen[:shared], chosen[shared:], rejected[shared:]
-    if not prompt.strip() or not rest.strip() or not other.strip():
+    prompt, rest, other = chosen[:length], chosen[length:], rejected[length:]
+    if any(blank(text) for text in (prompt, rest, other)):
         raise RowError(
             "PromptMissing",
             "there is no prompt, and chosen and rejected share no beginning that could be one",
