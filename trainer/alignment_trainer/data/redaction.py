@@ -45,11 +45,11 @@ DETECTORS: Final[dict[str, Detector]] = {
     ),
     "emails": _pattern(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}"),
     "recordNumbers": _pattern(
-        r"(?i)\b(?:mrn|medical record(?: number| no)?|record(?: number| no)|account(?: number| no)|case(?: number| no)"
+        r"(?i)\b(?:mrn|medical record(?: number| no)?|record(?: number| no)|account(?: number| no)|case(?: number| no| ?#)"
         r"|patient id)[.:#]*\s{0,3}[:#]?\s{0,3}[A-Z]{0,4}-?\d[\d-]{3,18}\b"
     ),
     "socialSecurityNumbers": _pattern(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b"),
-    "urls": _pattern(r"\bhttps?://[^\s<>\"')\]]{1,2000}"),
+    "urls": _pattern(r"\bhttps?://[^\s<>\"')\]]{1,2000}(?<![.,;:!?])"),
     "ipAddresses": _pattern(r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b"),
     "ages": _pattern(r"\b(?:9\d|1[0-4]\d)[ -]?(?:year|yr)s?[ -]old\b"),
 }
