@@ -11,21 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from alignment_trainer.data.rows import Pair, plain
+from alignment_trainer.data.chat_template import ChatTemplate
+from alignment_trainer.data.rows import Pair, RowError, Text
 from alignment_trainer.errors import RequestError
 
 __all__ = ["ModelText", "fits"]
 
-_TEMPLATE_TOKENS: Final = 16
-"""Special tokens that a template or tokenizer may add beyond the text itself."""
+_SPECIAL_TOKENS: Final = 4
+"""Most tokens that a tokenizer adds around a text (begin, end, a space before the first word)."""
 
 
 @dataclass(frozen=True)
 class ModelText:
-    """What prepare needs of the model: its tokenizer, and whether it has a chat template."""
+    """What prepare needs of the model: its tokenizer and its chat template, where it has one."""
 
     tokenizer: Any
-    has_chat_template: bool
+    chat_template: ChatTemplate | None
     special_tokens: frozenset[str]
     model_uri: str
 
@@ -48,11 +49,23 @@ class ModelText:
                 f"The tokenizer of model {model_uri} cannot be read ({error}); save it again.",
                 reason="TokenizerInvalid",
             ) from None
-        template = bool(config.get("chat_template")) or read("chat_template.jinja") is not None
+        # A tokenizer.json may bring limits of its own; what is counted here is the whole text.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         special = frozenset(
             token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special
         )
-        return cls(tokenizer, template, special, model_uri)
+        return cls(tokenizer, ChatTemplate.load(read, config, model_uri), special, model_uri)
+
+    def tokens_at_most(self, text: str) -> int:
+        """An upper bound that costs nothing: bytes, where the tokenizer does not rewrite the text first."""
+        rewrites = self.tokenizer.normalizer is not None and not text.isascii()
+        return _SPECIAL_TOKENS + (8 if rewrites else 1) * len(text.encode())
+
+    def tokens(self, text: str, *, rendered: bool) -> int:
+        """Tokens of a text. rendered: a template has put in what marks its beginning and end."""
+        ids = self.tokenizer.encode(text, add_special_tokens=not rendered).ids
+        return len(ids) + (0 if rendered else 1)  # training ends an answer with the end token
 
 
 def fits(model: ModelText, maximum: int) -> Callable[[Pair], tuple[str, str] | None]:
@@ -63,17 +76,27 @@ def fits(model: ModelText, maximum: int) -> Callable[[Pair], tuple[str, str] | N
     over = ("overLong", f"prompt and longer answer have more than the {maximum} tokens of training.maxLength")
 
     def test(pair: Pair) -> tuple[str, str] | None:
-        if pair.conversational and not model.has_chat_template:
-            raise RequestError(
-                f"{pair.place} is a conversation, and model {model.model_uri} has no chat template; add chat_template.jinja "
-                "to the model's folder, or give prompts and answers as strings.",
-                reason="ChatTemplateMissing",
-            )
-        prompt, answers = plain(pair.prompt), (plain(pair.chosen), plain(pair.rejected))
-        limit = maximum - _TEMPLATE_TOKENS
-        if len(prompt.encode()) + max(len(answer.encode()) for answer in answers) <= limit:
+        try:
+            texts = [_whole(model, pair, side) for side in (pair.chosen, pair.rejected)]
+        except RowError as refusal:
+            return refusal.code, refusal.message
+        if all(model.tokens_at_most(text) <= maximum for text in texts):
             return None
-        longest = max(len(model.tokenizer.encode(prompt + answer).ids) for answer in answers)
-        return None if longest <= (limit if pair.conversational else maximum) else over
+        longest = max(model.tokens(text, rendered=pair.conversational) for text in texts)
+        return None if longest <= maximum else over
 
     return test
+
+
+def _whole(model: ModelText, pair: Pair, side: Text) -> str:
+    if isinstance(pair.prompt, str):
+        assert isinstance(side, str)  # noqa: S101  both sides of a pair have one form
+        return pair.prompt + side
+    if model.chat_template is None:
+        raise RequestError(
+            f"{pair.place} is a conversation, and model {model.model_uri} has no chat template; add chat_template.jinja "
+            "to the model's folder, or give prompts and answers as strings.",
+            reason="ChatTemplateMissing",
+        )
+    assert not isinstance(side, str)  # noqa: S101
+    return model.chat_template.render(pair.prompt + side)
