@@ -48,6 +48,7 @@ def preview(run: AlignmentRun, output: Output) -> None:
 
 def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     from alignment_trainer.data.assemble import Assembly, assemble
+    from alignment_trainer.data.exclusions import EXCLUSIONS
     from alignment_trainer.data.lengths import ModelText, fits
     from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
     from alignment_trainer.data.split import Side
@@ -55,6 +56,7 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
     from alignment_trainer.planning import holdout_warnings, plan_gate
+    from alignment_trainer.storage import uris
     from alignment_trainer.training.dataset import mostly_edits, select_slice
     from alignment_trainer.training.schedule import make_schedule
 
@@ -62,9 +64,11 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     stores = open_stores(spec.storage)
     pins = pin_models(spec, stores)
     text = ModelText.load(lambda name: read_model_file(pins.model, name, stores, folder), pins.model.uri)
+    erased = uris.join(spec.artifacts.uri, EXCLUSIONS)
     work = Assembly(
         store=stores,
         scratch=folder,
+        exclusions=(erased,) if stores(erased).stat(erased) is not None else (),
         fits=fits(text, spec.training.max_length),
         special=text.special_tokens,
     )

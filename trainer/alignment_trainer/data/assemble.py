@@ -55,12 +55,14 @@ class Assembly:
     """What assembling needs besides the spec.
 
     store: gives the store for a URI. scratch: folder for rows that wait; what is in it afterwards may go.
+    exclusions: files of exclusions besides the spec's own: what was erased below these artifacts.
     fits: None when a pair fits the model, else the reason and a sentence. special: the tokenizer's special tokens.
     tick: called now and then with (activity, done, total); may raise to stop.
     """
 
     store: Callable[[str], ObjectStore]
     scratch: Path
+    exclusions: tuple[str, ...] = ()
     fits: Callable[[Pair], tuple[str, str] | None] = lambda _pair: None
     special: frozenset[str] = frozenset()
     tick: Callable[[str, int, int], None] = lambda _activity, _done, _total: None
@@ -68,7 +70,7 @@ class Assembly:
 
 def assemble(spec: DataSpec, work: Assembly) -> Assembled:
     """Read, check, clean and split. Raises DataError for damaged files and bad exclusions, RequestError."""
-    exclusions = read_exclusions([e.uri for e in spec.exclusions], work.store)
+    exclusions = read_exclusions([*(e.uri for e in spec.exclusions), *work.exclusions], work.store)
     account, redactor, normaliser = Account(), Redactor(spec.redaction), Normaliser(work.special)
     events, contents = (Spill(work.scratch / "rows", name) for name in ("events", "contents"))
     emit = Usable(contents, account, work.fits)

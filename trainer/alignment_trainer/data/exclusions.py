@@ -1,18 +1,24 @@
-"""Ids, groups and actors that must not be used, read from the files that ``data.exclusions`` names."""
+"""Ids, groups and actors that must not be used: read by prepare, added to by an erasure."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from alignment_trainer.data.fields import optional_string
 from alignment_trainer.data.files import read_rows
 from alignment_trainer.data.rows import Event, Pair, RowError
-from alignment_trainer.errors import DataError
-from alignment_trainer.storage.store import ObjectStore
+from alignment_trainer.errors import DataError, TemporaryError
+from alignment_trainer.storage.store import Absent, ConditionFailed, Matches, ObjectStore
 
-__all__ = ["Exclusions", "read_exclusions"]
+__all__ = ["EXCLUSIONS", "Exclusions", "add_exclusions", "read_exclusions"]
+
+EXCLUSIONS: Final = "exclusions.jsonl"
+"""File below ``artifacts`` that an erasure adds to and that every prepare with these artifacts reads."""
+_ATTEMPTS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,35 @@ def read_exclusions(uris: list[str], store: Callable[[str], ObjectStore]) -> Exc
             for key, name in names.items():
                 found[key].add(name)
     return Exclusions(frozenset(found["id"]), frozenset(found["group"]), frozenset(found["actor"]))
+
+
+def add_exclusions(uri: str, names: Sequence[Mapping[str, str]], store: ObjectStore) -> None:
+    """Add rows ``{id?, group?, actor?}`` to a file of exclusions; those that are there already are not added again.
+
+    Raises TemporaryError when others keep writing the file at the same moment.
+    """
+    for _ in range(_ATTEMPTS):
+        present, etag = b"", None
+        if store.stat(uri) is not None:
+            present, info = store.get(uri)
+            etag = info.etag
+        known = set(present.decode("utf-8").splitlines())
+        lines = [json.dumps(dict(sorted(row.items())), ensure_ascii=False) for row in names]
+        added = "".join(f"{line}\n" for line in lines if line not in known)
+        if not added:
+            return
+        if present and not present.endswith(b"\n"):
+            present += b"\n"
+        try:
+            store.put(
+                uri, present + added.encode(), condition=Matches(etag) if etag is not None else Absent()
+            )
+        except ConditionFailed:
+            continue
+        return
+    raise TemporaryError(
+        f"{uri} is being written by others again and again; try again.", reason="ObjectChanged"
+    )
 
 
 def _names(row: object, kinds: Iterable[str]) -> dict[str, str]:

@@ -18,8 +18,9 @@ from typing import Any
 
 from alignment_trainer.data.rows import Kind, Origin, Pair, Place, Text
 from alignment_trainer.data.split import Side
+from alignment_trainer.storage.folders import file_sha256
 
-__all__ = ["read_split", "write_split"]
+__all__ = ["described_files", "read_split", "write_split"]
 
 _BATCH = 4096
 
@@ -46,6 +47,14 @@ def read_split(folder: Path, side: Side) -> Iterator[Pair]:
     for batch in pq.ParquetFile(folder / f"{side}.parquet").iter_batches(batch_size=_BATCH):
         for row in batch.to_pylist():
             yield _pair(row)
+
+
+def described_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """sha256 and size of a snapshot's parquet files by name, as the manifest lists them."""
+    return {
+        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.glob("*.parquet"))
+    }
 
 
 def _schema() -> Any:

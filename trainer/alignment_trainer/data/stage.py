@@ -13,17 +13,19 @@ from alignment_api.spec import DataSpec
 from alignment_api.stage import StageResult
 from alignment_api.status import Pins, SourcesPin
 from alignment_trainer.data.assemble import Assembled, Assembly, assemble
+from alignment_trainer.data.exclusions import EXCLUSIONS
 from alignment_trainer.data.leaks import prove_no_leak
 from alignment_trainer.data.lengths import ModelText, fits
 from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
 from alignment_trainer.data.power import with_power
 from alignment_trainer.data.reading import SourceRead
-from alignment_trainer.data.snapshot import read_split, write_split
+from alignment_trainer.data.snapshot import described_files, read_split, write_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
 from alignment_trainer.runtime.context import StageContext
-from alignment_trainer.storage.folders import file_sha256, upload_folder
+from alignment_trainer.storage import uris
+from alignment_trainer.storage.folders import upload_folder
 from alignment_trainer.storage.probe import require_conditional_puts
 
 __all__ = ["run"]
@@ -42,8 +44,10 @@ def run(context: StageContext) -> StageResult:
         lambda name: read_model_file(pins.model, name, context.store, context.scratch), pins.model.uri
     )
     tick = _ticker(context)
+    erased = uris.join(spec.artifacts.uri, EXCLUSIONS)
     work = Assembly(
         store=context.store,
+        exclusions=(erased,) if context.store(erased).stat(erased) is not None else (),
         scratch=context.scratch,
         fits=fits(text, spec.training.max_length),
         special=text.special_tokens,
@@ -97,10 +101,7 @@ def _write_manifest(folder: Path, found: Assembled, pins: ModelPins, spec: DataS
         "funnel": found.funnel.to_wire(),
         "invalid": dict(sorted(found.account.invalid.items())),
         "statistics": found.tally.to_wire(),
-        "files": {
-            path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-            for path in sorted(folder.glob("*.parquet"))
-        },
+        "files": described_files(folder),
     }
     (folder / "manifest.json").write_text(
         json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"

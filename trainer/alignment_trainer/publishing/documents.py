@@ -28,14 +28,26 @@ def documents(lineage: Lineage, context: StageContext) -> dict[str, bytes]:
         "lineage.json": _json(lineage.to_wire()),
         "README.md": _model_card(lineage).encode(),
     }
-    evaluation = lineage.inputs[StageName.EVALUATE].uri
-    store = context.store(evaluation)
-    for name in _REPORTS:
-        uri = uris.join(evaluation, name)
-        if store.stat(uri) is not None:
-            files[name] = store.get(uri)[0]
+    files |= _reports(lineage.inputs[StageName.EVALUATE].uri, context)
     if lineage.base is not None:
         files[_ADAPTER] = _adapter_config(lineage.base, lineage, context)
+    return files
+
+
+def _reports(evaluation: str, context: StageContext) -> dict[str, bytes]:
+    """The report without its examples: a version outlives its data, and people's texts must not travel with it."""
+    store = context.store(evaluation)
+    files = {
+        name: store.get(uri)[0]
+        for name in _REPORTS
+        if store.stat(uri := uris.join(evaluation, name)) is not None
+    }
+    report: dict[str, Any] = json.loads(files.get(_REPORTS[0], b"{}"))
+    if report.get("examples"):
+        from alignment_trainer.evaluation.rerender import rerendered
+
+        report["examples"] = []
+        files = {_REPORTS[0]: _json(report), _REPORTS[1]: rerendered(report).encode()}
     return files
 
 

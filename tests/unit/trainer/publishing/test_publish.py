@@ -304,3 +304,20 @@ def test_alias_set_back_by_a_person_is_not_moved_again(work: Publishable, base: 
     set_alias(publish_folder(work), "champion", "notes-12345678", store, now=datetime(2026, 1, 1, tzinfo=UTC))
     assert run(following.context(tmp_path / "scratch")).champion_moved
     assert champion(work) == "notes-12345678"
+
+
+def test_a_version_holds_no_texts_of_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    from alignment_trainer.evaluation import rerender
+
+    monkeypatch.setattr(rerender, "rerendered", json.dumps)
+    base = full_weights(tmp_path / "base")
+    full_weights(tmp_path / "candidate")
+    work = Publishable((tmp_path / "storage").as_uri(), tmp_path / "candidate", base)
+    report = {"examples": [{"prompt": "Ann Smith of Mill Lane"}], "metrics": [1]}
+    uri = f"{work.folder}evaluation/report.json"
+    work.stores(uri).put(uri, json.dumps(report).encode())
+    version = run(work.context(tmp_path / "scratch")).output.uri
+    for name in ("report.json", "report.html"):
+        assert json.loads(work.stores(version).get(version + name)[0]) == {"examples": [], "metrics": [1]}
