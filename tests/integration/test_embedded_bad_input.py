@@ -198,6 +198,6 @@ def test_a_preview_does_nothing(project: Project) -> None:
     preview = json.loads(done.stdout)
     assert preview["data"]["pairs"] > 20
     assert preview["training"]["steps"] > 0
-    assert preview["smallestEffect"] > 0
+    assert preview["power"] == []  # this gate rests on a counter-metric alone
     made = set(map(str, project.folder.rglob("*"))) - set(before) - {str(manifest)}
     assert not [path for path in made if "artifacts/cache" not in path and not path.endswith("artifacts")]
