@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment_trainer.evaluation.report import render_html
+from alignment_api.report import Report
+from alignment_trainer.evaluation.report_html import render_html
 
 __all__ = ["rerendered"]
 
 
 def rerendered(report: dict[str, Any]) -> str:
     """The HTML of a report as it stands in ``report.json``."""
-    return render_html(report)
+    return render_html(Report.model_validate(report))
