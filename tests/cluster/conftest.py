@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,5 +75,6 @@ def notes(
 ) -> Iterator[Team]:
     """A namespace of this test alone, named after it."""
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:40].strip("-")
+    words += f"-{zlib.crc32(request.node.nodeid.encode()):08x}"
     with team(prepared, tunnel, f"t-{words}", material) as made:
         yield made

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from support.cluster import Team, reason
+from support.cluster import Team, advertise_gpu, reason
 
 
 def train_with(**resources: str) -> dict[str, object]:
@@ -24,13 +22,7 @@ def test_a_pod_out_of_memory_is_tried_again_then_the_run_says_what_to_do(notes: 
 
 @pytest.fixture
 def gpu(notes: Team) -> Team:
-    """The node says that it has a GPU; nothing else about it changes."""
-    node = json.loads(notes.kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    patch = [
-        {"op": "add", "path": f"/status/{part}/nvidia.com~1gpu", "value": "4"}
-        for part in ("capacity", "allocatable")
-    ]
-    notes.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
+    advertise_gpu(notes.kubectl)
     return notes
 
 

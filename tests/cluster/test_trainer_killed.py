@@ -7,32 +7,12 @@ from typing import Any
 import pytest
 from tools.cluster.shell import Failed
 
-from support.cluster import Team, reason
-
-LONG = {
-    "precision": "Float32",
-    "maxLength": 256,
-    "epochs": 60,
-    "pairsPerStep": 8,
-    "selectionFraction": 0,
-    "learningRate": 1e-4,
-}
+from support.cluster import Team, reason, train_stage
+from support.training import LONG, until_checkpoint
 
 
 def apply_long(notes: Team, **changes: Any) -> None:
     notes.apply(training=LONG, backoffLimit=1, **changes)
-
-
-def until_checkpoint(notes: Team) -> str:
-    """Wait for a complete checkpoint; the name of the pod that trains."""
-    notes.until_so(
-        "a checkpoint is stored",
-        lambda: any(
-            "/checkpoint-" in key and key.endswith("SHA256SUMS") for key in notes.objects("artifacts/")
-        ),
-        240,
-    )
-    return str(next(pod["metadata"]["name"] for pod in notes.pods("train")))
 
 
 def losses(notes: Team, run: str = "notes") -> dict[int, float]:
@@ -46,23 +26,13 @@ def losses(notes: Team, run: str = "notes") -> dict[int, float]:
     return {entry["step"]: entry["loss"] for entry in notes.read(key)["curve"] if "loss" in entry}
 
 
-def resumed_at(notes: Team, attempt: int) -> str:
-    pods = [
-        p["metadata"]
-        for p in notes.pods("train")
-        if p["metadata"]["labels"]["alignment.dev/attempt"] == str(attempt)
-    ]
-    return notes.kubectl("-n", notes.name, "logs", pods[0]["name"])
-
-
 def test_a_killed_trainer_resumes_and_its_loss_curve_is_that_of_an_undisturbed_run(notes: Team) -> None:
     apply_long(notes)
     pod = until_checkpoint(notes)
     notes.kubectl("-n", notes.name, "delete", "pod", pod, "--grace-period=0", "--force")
     status = notes.until_ended()
     assert reason(status) == "Published", notes.story()
-    train = next(stage for stage in status["stages"] if stage["name"] == "train")
-    assert train["attempt"] == 2
+    assert train_stage(status)["attempt"] == 2
     disturbed = losses(notes)
 
     twin = notes.manifest("twin", training=LONG, publish={"uri": f"s3://{notes.name}/twins/"})
@@ -91,9 +61,8 @@ def test_an_evicted_trainer_saves_and_goes_on_without_spending_an_attempt(notes:
     )
     status = notes.until_ended()
     assert reason(status) == "Published", notes.story()
-    train = next(stage for stage in status["stages"] if stage["name"] == "train")
-    assert train["preemptions"] == 1
-    assert train.get("failures", 0) == 0
+    assert train_stage(status)["preemptions"] == 1
+    assert train_stage(status).get("failures", 0) == 0
 
 
 def test_suspending_stops_the_pod_and_going_on_ends_well(notes: Team) -> None:
@@ -109,7 +78,7 @@ def test_suspending_stops_the_pod_and_going_on_ends_well(notes: Team) -> None:
     notes.patch({"spec": {"suspend": False}})
     status = notes.until_ended()
     assert reason(status) == "Published", notes.story()
-    assert next(stage for stage in status["stages"] if stage["name"] == "train").get("failures", 0) == 0
+    assert train_stage(status).get("failures", 0) == 0
 
 
 def test_a_job_deleted_by_hand_is_replaced_and_the_run_ends_well(notes: Team) -> None:

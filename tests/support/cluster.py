@@ -20,7 +20,7 @@ from tools.cluster.prepare import Prepared
 
 from support.embedded import Project
 
-__all__ = ["Team", "condition", "moment", "reason", "team"]
+__all__ = ["Team", "advertise_gpu", "condition", "ended", "moment", "reason", "team", "train_stage"]
 
 Json = dict[str, Any]
 _RUNS = "alignmentruns.alignment.dev"
@@ -146,6 +146,19 @@ def condition(status: Json, kind: str) -> Json:
 def reason(status: Json) -> str:
     """Reason of the summary condition."""
     return str(condition(status, "Succeeded").get("reason", ""))
+
+
+def train_stage(status: Json) -> Json:
+    """The train stage's part of the status, or an empty one."""
+    return next((stage for stage in status.get("stages", ()) if stage["name"] == "train"), {})
+
+
+def advertise_gpu(kubectl: Kubectl) -> None:
+    """Make the node say that it has GPUs; nothing else about it changes."""
+    node = kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+    parts = ("capacity", "allocatable")
+    patch = [{"op": "add", "path": f"/status/{part}/nvidia.com~1gpu", "value": "4"} for part in parts]
+    kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
 
 
 def moment(text: str) -> datetime:

@@ -1,0 +1,63 @@
+"""Kueue decides when a run trains: waiting for quota, preempted, resumed; and what happens while Kueue is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tools.cluster import chart
+from tools.cluster.prepare import Prepared
+
+from support import kueue
+from support.cluster import Team, advertise_gpu, reason, train_stage
+from support.training import LONG, QUICK, until_checkpoint
+
+PODS: dict[str, Any] = {"queueName": kueue.QUEUE, "train": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
+
+
+@pytest.fixture
+def queued(notes: Team, prepared: Prepared) -> Iterator[Team]:
+    """A namespace with a queue of one GPU, and an operator that reads Kueue's reasons."""
+    advertise_gpu(notes.kubectl)
+    with kueue.installed(notes.kubectl, notes.name):
+        chart.install(notes.kubectl, prepared.values() | {"kueue": {"enabled": True}})
+        yield notes
+    chart.install(notes.kubectl, prepared.values())
+
+
+@pytest.mark.alone
+def test_runs_wait_for_quota_are_preempted_and_resume_and_survive_kueues_absence(
+    queued: Team, prepared: Prepared
+) -> None:
+    queued.apply("first", training=LONG, pods=PODS)
+    until_checkpoint(queued)
+
+    queued.kubectl.apply(
+        queued.manifest("second", training=QUICK, pods=PODS, publish={"uri": f"s3://{queued.name}/second/"})
+    )
+    waiting = queued.until(
+        "Kueue's own reason shows", lambda s: "insufficient unused quota" in str(s), "second", 240
+    )
+    assert reason(waiting) == "Queued"
+
+    queued.kubectl.apply(kueue.urgent_job(queued.name, prepared.trainer))
+    preempted = queued.until(
+        "the first run is preempted", lambda s: train_stage(s).get("preemptions") == 1, "first", 240
+    )
+    assert train_stage(preempted).get("failures", 0) == 0
+
+    first, second = queued.until_ended("first", 900), queued.until_ended("second", 900)
+    assert reason(first) == "Published", queued.story("first")
+    assert reason(second) == "Published", queued.story("second")
+
+    kueue.ready(queued.kubectl, replicas=0)
+    queued.kubectl.apply(
+        queued.manifest("third", training=QUICK, pods=PODS, publish={"uri": f"s3://{queued.name}/third/"})
+    )
+    refused = queued.until(
+        "the run says that its Job was refused", lambda s: reason(s) == "LaunchRefused", "third", 120
+    )
+    assert "kueue" in str(refused).lower()
+    kueue.ready(queued.kubectl)
+    assert reason(queued.until_ended("third", 900)) == "Published", queued.story("third")
