@@ -24,8 +24,11 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(help="Look at preference data without changing it.", no_args_is_help=True)
     data.command("check")(check)
     app.add_typer(data, name="data")
-    gate = typer.Typer(help="Plan how large a holdout must be.", no_args_is_help=True)
+    gate = typer.Typer(
+        help="Plan how large a holdout must be, and compute win rates of files.", no_args_is_help=True
+    )
     gate.command("plan")(plan)
+    gate.command("win-rate")(win_rate)
     app.add_typer(gate, name="gate")
 
 
@@ -113,6 +116,43 @@ def plan(
         f"{holdout} held-out pairs, worth {holdout * worth:.0f} independent ones; one-sided alpha {rows[0]['alpha']:.2g} "
         f"({per_year:g} a year over {decisions} decisions). PASSES AT: what must be observed. SHOWS: the true change that is "
         "found in 80 of 100 evaluations. Generated texts are compared for evaluation.generation.prompts pairs only."
+    )
+
+
+def win_rate(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON list, or JSON lines, of rows with a preference from 1 to 2.",
+            show_default=False,
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Compute win rate and standard error as AlpacaEval does: null left out, draws (1.5 or 0) half."""
+    from alignment_cli.stores import trainer_errors
+
+    with trainer_errors():
+        from alignment_trainer.evaluation.alpaca import alpaca_win_rate, read_preferences
+
+        found = alpaca_win_rate(read_preferences(file))
+    if output is not Output.TEXT:
+        wire = {
+            "winRate": found.win_rate,
+            "standardError": found.standard_error,
+            "wins": found.wins,
+            "losses": found.losses,
+            "draws": found.draws,
+            "total": found.total,
+            "missing": found.missing,
+        }
+        emit(wire, output)
+        return
+    say(
+        f"{found.win_rate:.2f} % ± {found.standard_error:.2f} (standard error): {found.wins} wins, {found.losses} losses, "
+        f"{found.draws} draws of {found.total}; {found.missing} without a preference left out."
     )
 
 

@@ -1,0 +1,235 @@
+"""Does the gate's arithmetic hold its word? Statistical worlds with a known truth, no models.
+
+``make bench-gate``. 4,000 worlds of each kind: single answers and groups of the sizes that real edits have (measured on
+3,000 edits of 564 documents: a third of the documents has one edit, the largest sixty). Printed: how often a model that
+is no better is released, per decision and over a year of 52 decisions with the ledger's budget; the power to see a win
+rate of 60 %; how often 95 % intervals hold the truth. Every rate with its Clopper-Pearson interval. The product's own
+estimators, evidence and gate are called, on drawn observations.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from statsmodels.stats.proportion import proportion_confint
+
+from alignment_api.evidence import Evidence
+from alignment_api.gate import decide
+from alignment_api.spec import Criterion
+from alignment_api.verdict import Result
+from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
+from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.statistics import Estimate, bounds, mean_by_cluster, proportion
+
+WEEKLY: Final = 0.05 / 52
+DOCUMENT_SIZES: Final = np.repeat(
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 21, 25, 30, 34, 46, 50, 60],
+    [197, 91, 53, 38, 36, 16, 25, 12, 9, 10, 11, 5, 12, 5, 2, 6, 6, 2, 4, 4, 3, 2, 1, 2, 2],
+)
+"""Edits per document in real documentation histories."""
+CORRELATION: Final = 0.1
+
+Draw = Callable[[np.random.Generator, NDArray[np.int64]], NDArray[np.float64]]
+"""Observations of groups with these sizes."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One kind of world. pairs: held-out pairs; grouped: document sizes instead of single pairs."""
+
+    name: str
+    metric: str
+    draw: Draw
+    pairs: int
+    grouped: bool
+
+
+def sizes(rng: np.random.Generator, world: World) -> NDArray[np.int64]:
+    """Group sizes that add up to the world's pairs."""
+    if not world.grouped:
+        return np.ones(world.pairs, dtype=np.int64)
+    found: list[int] = []
+    while sum(found) < world.pairs:
+        found.append(int(min(rng.choice(DOCUMENT_SIZES), world.pairs - sum(found))))
+    return np.array(found)
+
+
+def comparisons(win: float, discordance: float) -> Draw:
+    """Judged comparisons with a true win rate; the rest of ``discordance`` are ties. Groups correlate through their own rate."""
+
+    def draw(rng: np.random.Generator, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        p = 0.5 + (win - 0.5) / discordance  # of winning a decided comparison
+        level = _levels(rng, p, groups)
+        decided = rng.random(groups.sum()) < discordance
+        won = (rng.random(groups.sum()) < np.repeat(level, groups)).astype(float)
+        return np.where(decided, won, 0.5)
+
+    return draw
+
+
+def _levels(rng: np.random.Generator, p: float, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    if groups.max() == 1:
+        return np.full(len(groups), p)
+    scale = (1 - CORRELATION) / CORRELATION
+    return rng.beta(scale * p, scale * (1 - p), len(groups))
+
+
+def burdens(shift: float) -> Draw:
+    """Differences in edit burden of two models that are as good, moved by ``shift``: on-policy edits.
+
+    Each model's distance to the final text is small for most drafts and large for a few (gamma), as between a draft and its
+    edit; the two share the prompt's difficulty and the group's.
+    """
+
+    def draw(rng: np.random.Generator, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        n = int(groups.sum())
+        hard = rng.gamma(1.5, 0.08, n)
+        own = rng.gamma(1.0, 0.09, (2, n))
+        shared = np.repeat(rng.normal(0, 0.04, len(groups)), groups) if groups.max() > 1 else np.zeros(n)
+        first, second = np.clip(hard + own, 0, 1)
+        return first - second + shared + shift
+
+    return draw
+
+
+def catastrophes(rng: np.random.Generator, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """No better in the mean, and treacherous: a little better for nineteen prompts in twenty, far worse for one."""
+    n = int(groups.sum())
+    return np.where(rng.random(n) < 0.05, 0.38, -0.02) + rng.normal(0, 0.05, n)
+
+
+def estimate(world: World, rng: np.random.Generator) -> tuple[Estimate, Criterion]:
+    """What the evaluation would measure in one draw of this world."""
+    groups = sizes(rng, world)
+    labels = [f"g{i}" for i in np.repeat(np.arange(len(groups)), groups)]
+    values = list(world.draw(rng, groups))
+    if world.metric == "winRate":
+        limit = {"minimum": 0.5}
+        return proportion(values, labels), _criterion(world.metric, limit)
+    return mean_by_cluster(values, labels), _criterion(world.metric, {"maximum": 0.0})
+
+
+def _criterion(metric: str, limit: dict[str, float]) -> Criterion:
+    return Criterion.model_validate({"name": "main", "metric": metric, **limit})
+
+
+def released(found: Estimate, criterion: Criterion, alpha: float) -> bool:
+    """The gate's word on one measurement."""
+    evidence: Evidence = gather_evidence(
+        (criterion,), lambda _name, _selector: Measurement(found), Alpha(alpha), comparable=True
+    )
+    return decide((), evidence).result is Result.PASSED
+
+
+def rates(world: World, rounds: int, seed: int) -> dict[str, int]:
+    """Releases at a single decision's alpha and at the weekly one."""
+    rng = np.random.default_rng(seed)
+    counts = {"single": 0, "weekly": 0}
+    for _ in range(rounds):
+        found, criterion = estimate(world, rng)
+        counts["single"] += released(found, criterion, 0.05)
+        counts["weekly"] += released(found, criterion, WEEKLY)
+    return counts
+
+
+def years(world: World, rounds: int, seed: int) -> tuple[int, int]:
+    """Years (of 52 decisions) with at least one false release, with the ledger's budget and without it."""
+    rng = np.random.default_rng(seed)
+    with_ledger = without = 0
+    for _ in range(rounds):
+        weekly = single = False
+        for _ in range(52):
+            found, criterion = estimate(world, rng)
+            if not single:
+                single = released(found, criterion, 0.05)
+            if single:
+                weekly = weekly or released(found, criterion, WEEKLY)
+        with_ledger += weekly
+        without += single
+    return with_ledger, without
+
+
+def coverage(rounds: int, seed: int) -> list[tuple[str, int, float]]:
+    """Share of two-sided 95 % intervals that hold the truth, averaged over p, by number of pairs and grouping."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for grouped in (False, True):
+        for pairs in (100, 200, 400, 800):
+            inside = 0
+            for turn in range(rounds):
+                p = (0.2, 0.35, 0.5, 0.65, 0.8)[turn % 5]
+                world = World("", "winRate", comparisons(p, 1.0), pairs, grouped)
+                low, high = bounds(estimate(world, rng)[0], 0.025)
+                inside += low <= p <= high
+            found.append(("groups of real sizes" if grouped else "single pairs", pairs, inside / rounds))
+    return found
+
+
+def rate(count: int, rounds: int) -> str:
+    """Per cent with its exact interval."""
+    low, high = proportion_confint(count, rounds, method="beta")
+    return f"{100 * count / rounds:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=4000)
+    parser.add_argument("--years", type=int, default=400)
+    options = parser.parse_args()
+    null = [
+        World(f"{what}, {pairs} pairs, {'groups' if grouped else 'single'}", metric, draw, pairs, grouped)
+        for what, metric, draw in (
+            ("win rate ½, no ties", "winRate", comparisons(0.5, 1.0)),
+            ("win rate ½, 70 % ties", "winRate", comparisons(0.5, 0.3)),
+            ("edit burden, on-policy edits", "editBurden", burdens(0.0)),
+            ("edit burden, rare catastrophes", "editBurden", catastrophes),
+        )
+        for pairs, grouped in ((100, False), (400, False), (400, True))
+        if not (draw is catastrophes and grouped)
+    ]
+    print("| no true effect | released at α 0.05 | released at α 0.05/52 |\n|---|---|---|", flush=True)
+    for number, world in enumerate(null):
+        counts = rates(world, options.rounds, number)
+        print(
+            f"| {world.name} | {rate(counts['single'], options.rounds)} | {rate(counts['weekly'], options.rounds)} |",
+            flush=True,
+        )
+    print("\n| 52 decisions, no true effect | a false release with the ledger | without it |\n|---|---|---|")
+    for number, world in enumerate([null[1], null[7], null[8]]):
+        kept, free = years(world, options.years, 100 + number)
+        print(f"| {world.name} | {rate(kept, options.years)} | {rate(free, options.years)} |", flush=True)
+    print("\n| true win rate 60 %, 400 pairs | power at α 0.05 | power at α 0.05/52 |\n|---|---|---|")
+    powers = [
+        World(
+            f"discordance {q:g}, {'groups' if grouped else 'single'}",
+            "winRate",
+            comparisons(0.6, q),
+            400,
+            grouped,
+        )
+        for q in (1.0, 0.5, 0.3)
+        for grouped in (False, True)
+    ]
+    for number, world in enumerate(powers):
+        counts = rates(world, options.rounds, 200 + number)
+        print(
+            f"| {world.name} | {rate(counts['single'], options.rounds)} | {rate(counts['weekly'], options.rounds)} |",
+            flush=True,
+        )
+    print("\n| 95 % intervals, averaged over p | pairs | hold the truth |\n|---|---|---|")
+    covered = coverage(options.rounds, 300)
+    for kind, pairs, share in covered:
+        print(f"| {kind} | {pairs} | {rate(round(share * options.rounds), options.rounds)} |", flush=True)
+    print(f"| all | | {100 * sum(share for *_, share in covered) / len(covered):.2f} % |")
+
+
+if __name__ == "__main__":
+    main()
