@@ -123,7 +123,10 @@ class Prometheus:
 def running(
     folder: Path, targets: dict[str, list[str]], rules: list[Path], *, scrape_seconds: int = 1
 ) -> Iterator[Prometheus]:
-    """A server that scrapes ``targets`` (addresses by job) until the block ends."""
+    """A server that scrapes ``targets`` until the block ends.
+
+    targets: ``host:port``, or ``host:port/path`` where it is not /metrics, by job; those of a job share one path.
+    """
     port = _free_port()
     interval = f"{scrape_seconds}s"
     config = {
@@ -134,7 +137,12 @@ def running(
         },
         "rule_files": [str(path) for path in rules],
         "scrape_configs": [
-            {"job_name": job, "honor_labels": True, "static_configs": [{"targets": addresses}]}
+            {
+                "job_name": job,
+                "honor_labels": True,
+                "metrics_path": f"/{addresses[0].partition('/')[2] or 'metrics'}",
+                "static_configs": [{"targets": [address.partition("/")[0] for address in addresses]}],
+            }
             for job, addresses in targets.items()
         ],
     }
