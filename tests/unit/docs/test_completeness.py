@@ -96,6 +96,21 @@ def test_every_reason_of_a_failure_has_an_entry() -> None:
     )
 
 
+def test_every_entry_is_about_a_reason_that_somebody_gives() -> None:
+    words = {
+        node.value
+        for root in ("trainer", "operator", "api")
+        for path in (ROOT / root).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    for page in ("troubleshooting.md", "storage.md"):
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for row in re.findall(r"^\| (\*?`[A-Z]\w+`.*?) \|", text, re.MULTILINE):
+            for reason in re.findall(r"`(\w+)`", row):
+                assert reason in words, f"docs/{page}: nobody gives {reason}"
+
+
 def test_no_page_tells_where_it_was_written() -> None:
     for page in pages():
         text = page.read_text(encoding="utf-8")
