@@ -36,6 +36,8 @@ __all__ = [
 TERMINATION_MESSAGE_BYTES: Final = 4096
 """Kubernetes' limit for one container's termination message."""
 _COMPRESSED_MARK: Final = "z:"
+_MESSAGE_LIMITS: Final = ((2048, 2048), (80, 240), (0, 160), (0, 60), (0, 0))
+"""Characters kept of the messages of metrics and of evidence, tried in turn until a result fits."""
 
 
 class ArtifactRef(StatusModel):
@@ -138,19 +140,23 @@ class StageResult(StatusModel):
         return "sha256:" + hashlib.sha256(_canonical(self.to_wire())).hexdigest()
 
     def to_termination_message(self) -> str:
-        """Compact form of at most 4096 bytes: JSON, compressed where plain JSON is too long.
+        """Compact form of at most 4096 bytes: JSON, compressed where plain JSON is too long, messages cut where that is not enough.
 
-        Raises ValueError when even that does not fit; the bounds of the contract make it a defect of ours.
+        The whole messages stand in the result and in the report. Numbers are never left out. Raises ValueError when even
+        that does not fit; the bounds of the contract make it a defect of ours.
         """
-        plain = _canonical(_rounded(self.to_wire()))
-        if len(plain) <= TERMINATION_MESSAGE_BYTES:
-            return plain.decode()
-        packed = _COMPRESSED_MARK + base64.b64encode(zlib.compress(plain, 9)).decode()
-        if len(packed) > TERMINATION_MESSAGE_BYTES:
-            raise ValueError(
-                f"result of stage {self.stage} takes {len(packed)} bytes, {TERMINATION_MESSAGE_BYTES} fit"
-            )
-        return packed
+        wire = _rounded(self.to_wire())
+        for of_metrics, of_evidence in _MESSAGE_LIMITS:
+            shorter = _with_short_messages(wire, of_metrics, of_evidence)
+            plain = _canonical(shorter)
+            if len(plain) <= TERMINATION_MESSAGE_BYTES:
+                return plain.decode()
+            packed = _COMPRESSED_MARK + base64.b64encode(zlib.compress(plain, 9)).decode()
+            if len(packed) <= TERMINATION_MESSAGE_BYTES:
+                return packed
+        raise ValueError(
+            f"result of stage {self.stage} takes {len(packed)} bytes, {TERMINATION_MESSAGE_BYTES} fit"
+        )
 
 
 class StageFailure(StatusModel):
@@ -187,6 +193,24 @@ def read_termination_message(text: str) -> StageResult | StageFailure | None:
 
 def _canonical(wire: Any) -> bytes:
     return json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _with_short_messages(wire: dict[str, Any], of_metrics: int, of_evidence: int) -> dict[str, Any]:
+    short = dict(wire)
+    if "metrics" in wire:
+        short["metrics"] = [_short_message(item, of_metrics) for item in wire["metrics"]]
+    if "evidence" in wire:
+        criteria = [_short_message(item, of_evidence) for item in wire["evidence"].get("criteria", [])]
+        short["evidence"] = {**wire["evidence"], "criteria": criteria}
+    return short
+
+
+def _short_message(item: dict[str, Any], limit: int) -> dict[str, Any]:
+    message = item.get("message")
+    if message is None or len(message) <= limit:
+        return item
+    rest = {key: value for key, value in item.items() if key != "message"}
+    return {**rest, "message": message[: limit - 1] + "…"} if limit else rest
 
 
 def _rounded(value: Any) -> Any:

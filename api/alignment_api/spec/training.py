@@ -125,7 +125,7 @@ class TrainingSpec(SpecModel):
     lora: LoraSpec | None = Field(default=None, description="Low-rank adapter; omitted: full weights.")
     epochs: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None,
-        description="Passes over the train side; omitted: 3, fewer where that is more than 3,000 optimizer steps.",
+        description="Passes over the train side; omitted: as many as give 50 optimizer steps, at most 3.",
     )
     learning_rate: LearningRate | None = Field(
         default=None, description="Peak learning rate; omitted: 1e-4 with LoRA, 1e-6 with full weights."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment_api.evidence import Evidence, MetricResult
+from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricName
 from alignment_api.names import StageName
 from alignment_api.stage import (
@@ -100,6 +102,46 @@ def test_the_largest_evaluation_fits_the_termination_log() -> None:
     assert back.evidence is not None
     assert len(back.evidence.criteria) == 16
     assert back.metrics[1].estimate == pytest.approx(0.1234567, rel=1e-5)
+
+
+def test_long_messages_are_cut_before_any_number_is() -> None:
+    """Digits and words that hardly compress, in as many metrics and criteria as the contract allows."""
+    rng = random.Random(0)
+
+    def words(count: int) -> str:
+        return " ".join("".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(count))
+
+    names = list(METRICS)
+    metrics = tuple(
+        MetricResult(
+            name=names[i % len(names)],
+            selector=f"set-{i}",
+            estimate=rng.random(),
+            low=rng.random(),
+            high=rng.random(),
+            n=rng.randint(100, 999),
+            clusters=rng.randint(10, 99),
+            design_effect=rng.random(),
+            champion=rng.random(),
+            method="t, CR2 by group, skewness corrected",
+            message=words(20),
+        )
+        for i in range(32)
+    )
+    criteria = tuple(
+        evidence(rng.random() - 2, rng.random(), name=f"c{i}", p_value=rng.random()).model_copy(
+            update={"message": words(30), "needed_pairs": rng.randint(1, 9999)}
+        )
+        for i in range(16)
+    )
+    answer = result(StageName.EVALUATE, evidence=Evidence(criteria=criteria), metrics=metrics)
+    text = answer.to_termination_message()
+    assert len(text.encode()) <= TERMINATION_MESSAGE_BYTES
+    back = read_termination_message(text)
+    assert isinstance(back, StageResult)
+    assert back.evidence is not None
+    assert decide((), back.evidence).result is decide((), answer.evidence or Evidence()).result
+    assert [m.estimate for m in back.metrics] == pytest.approx([m.estimate for m in metrics], rel=1e-5)
 
 
 @given(st.text(max_size=2048))
