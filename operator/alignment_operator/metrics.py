@@ -25,6 +25,7 @@ from alignment_operator.targets import target_rows
 
 __all__ = ["Metrics", "OperatorState"]
 
+_RUN = ("namespace", "name")
 _BY_NAME = {series.name: series for series in SERIES}
 _STAGE_BOUNDS = (10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0)
 _REQUEST_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -85,28 +86,26 @@ class Metrics:
 
     def render(self, state: OperatorState, *, leading: bool) -> bytes:
         """The exposition text. Runs are told by the leader only, or two replicas would count them twice."""
+        runs = tuple(state.runs()) if leading else ()
         registry = CollectorRegistry()
-        registry.register(_Collected(state, leading=leading, per_run=self._per_run))
-        return generate_latest(registry) + generate_latest(self._registry)
+        registry.register(_Collected(state, runs))
+        each = "".join(_each(runs)).encode() if self._per_run else b""
+        return generate_latest(registry) + each + generate_latest(self._registry)
 
 
 class _Collected:
     """One scrape's view of the runs and the operator, as prometheus-client collects it."""
 
-    def __init__(self, state: OperatorState, *, leading: bool, per_run: bool) -> None:
+    def __init__(self, state: OperatorState, runs: tuple[RunRecord, ...]) -> None:
         self._state = state
-        self._leading = leading
-        self._per_run = per_run
+        self._runs = runs
 
     def collect(self) -> Iterator[Metric]:
-        """All families of the table that are not counted as they happen."""
-        runs = tuple(self._state.runs()) if self._leading else ()
+        """All families of the table that are neither counted as they happen nor told per run."""
         yield from self._operator()
-        yield from _totals(runs)
-        for name, rows in target_rows(runs).items():
+        yield from _totals(self._runs)
+        for name, rows in target_rows(self._runs).items():
             yield _gauge(name, rows)
-        if self._per_run:
-            yield from _each(runs)
 
     def _operator(self) -> Iterator[Metric]:
         yield _gauge("alignment_operator_build_info", [((version("alignment-operator"),), 1.0)])
@@ -115,20 +114,29 @@ class _Collected:
             yield _gauge(name, [((label,) if label else (), number) for label, number in rows])
 
 
-def _each(runs: tuple[RunRecord, ...]) -> Iterator[Metric]:
-    """Series per run. A family at a time, so that each value is read where its name is given."""
+def _each(runs: tuple[RunRecord, ...]) -> Iterator[str]:
+    """Exposition text of the series per run, a family at a time.
+
+    Written out here, not by prometheus-client: it takes a third of the time, and with thousands of runs a scrape is this.
+    """
+    owners = [",".join(map(_label, _RUN, run.key)) for run in runs]
 
     def told(
         name: str, value: Callable[[RunRecord], float | None], *labels: Callable[[RunRecord], str]
-    ) -> Metric:
-        rows = []
-        for run in runs:
+    ) -> str:
+        described = _BY_NAME[name]
+        names = described.labels[len(_RUN) :]
+        lines = [f"# HELP {name} {described.sentence}\n# TYPE {name} gauge\n"]
+        for run, owner in zip(runs, owners, strict=True):
             number = value(run)
             if number is not None:
-                rows.append(((*run.key, *(label(run) for label in labels)), number))
-        return _gauge(name, rows)
+                more = "".join(
+                    f",{_label(key, label(run))}" for key, label in zip(names, labels, strict=True)
+                )
+                lines.append(f"{name}{{{owner}{more}}} {float(number)!r}\n")
+        return "".join(lines)
 
-    def interval(name: str, of: Callable[[RunRecord], Estimate | None]) -> Iterator[Metric]:
+    def interval(name: str, of: Callable[[RunRecord], Estimate | None]) -> Iterator[str]:
         def end(part: Callable[[Estimate], float | None]) -> Callable[[RunRecord], float | None]:
             return lambda run: part(found) if (found := of(run)) is not None else None
 
@@ -168,6 +176,13 @@ def _each(runs: tuple[RunRecord, ...]) -> Iterator[Metric]:
     yield told(
         "alignment_run_gate_threshold", lambda run: run.summary.threshold, lambda run: run.summary.criterion
     )
+
+
+def _label(name: str, value: str) -> str:
+    """One label as Prometheus reads it."""
+    if not value.isalnum():
+        value = value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    return f'{name}="{value}"'
 
 
 def _totals(runs: tuple[RunRecord, ...]) -> Iterator[Metric]:

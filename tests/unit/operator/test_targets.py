@@ -157,6 +157,12 @@ def test_a_run_has_at_most_ten_series_and_takes_them_along() -> None:
     assert not [name for name, _ in scrape(members, per_run=False) if name in per_run]
 
 
+def test_label_values_survive_whatever_they_hold() -> None:
+    odd = 'file:///models/"quoted"\\back/'
+    (info,) = [labels for name, labels in scrape([run(model={"uri": odd})]) if name == "alignment_run_info"]
+    assert info["model"] == odd
+
+
 def test_series_of_a_target_do_not_grow_with_its_runs() -> None:
     def size(count: int) -> int:
         members = [run(f"r{day}", day=day) for day in range(1, count + 1)]
