@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 _FIRST_RESYNC_SECONDS = 20.0
 """The first listing precedes the watches; what is deleted between the two is found by the next one."""
 _LIST_RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
+_EVENT_RATE = (50.0, 100)
+"""Events per second and at once, apart from the requests that bring runs forward."""
 _LAG_LIMIT_SECONDS = 180.0
 """A watch that owes us a change for so long is dead."""
 
@@ -69,6 +71,8 @@ class Application:
             self._elector = Elector(
                 own, lease, identity=settings.identity, seconds=settings.lease_seconds, clock=clock
             )
+        news = Gateway(transport, TokenBucket(*_EVENT_RATE, clock), self._metrics, clock)
+        self._recorder = Recorder(news, identity=settings.identity, clock=_now)
         self._workers = Workers(
             self._queue, self._reconciler().reconcile, self._metrics, count=settings.workers, clock=clock
         )
@@ -110,6 +114,7 @@ class Application:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._workers.run(), name="workers")
+            group.create_task(self._recorder.run(), name="events")
             if self._settings.progress_seconds > 0:
                 group.create_task(self._progress.run(), name="progress")
 
@@ -147,7 +152,7 @@ class Application:
             self._store,
             gateway,
             pods=pods,
-            recorder=Recorder(gateway, identity=settings.identity, clock=_now),
+            recorder=self._recorder,
             waiting=WaitingWords(gateway, kueue=settings.kueue, clock=time.monotonic),
             clock=_now,
             progress=self._progress.readings,

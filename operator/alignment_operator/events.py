@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from alignment_api.conditions import ConditionType, Reason
 from alignment_api.names import API_VERSION, KIND
 from alignment_operator.core.actions import Transition
 from alignment_operator.errors import ApiError
@@ -17,24 +20,59 @@ from alignment_operator.records import RunRecord
 __all__ = ["Recorder"]
 
 _log = logging.getLogger(__name__)
+_QUEUED = 5000
+"""More news than that are old news: the oldest are dropped."""
+_PASSING = frozenset(
+    {
+        Reason.QUEUED,
+        Reason.PREPARING,
+        Reason.TRAINING,
+        Reason.EVALUATING,
+        Reason.PUBLISHING,
+        Reason.RETRYING,
+        Reason.LAUNCH_REFUSED,
+        Reason.AWAITING_DECISION,
+    }
+)
+"""Reasons that a step's condition has at the same moment as the summary."""
 
 
 class Recorder:
-    """Writes Events. identity: this replica's name."""
+    """Queues Events and writes them by and by, so that no reconciliation waits for news.
+
+    gateway: one with a rate limit of its own; identity: this replica's name.
+    """
 
     def __init__(self, gateway: Gateway, *, identity: str, clock: Callable[[], datetime]) -> None:
         self._gateway = gateway
         self._identity = identity
         self._clock = clock
+        self._queued: deque[dict[str, Any]] = deque(maxlen=_QUEUED)
+        self._filled = asyncio.Event()
 
-    async def record(self, run: RunRecord, transitions: tuple[Transition, ...]) -> None:
-        """One Event per transition. Its name is made from what happened, so that a repetition is refused."""
+    def record(self, run: RunRecord, transitions: tuple[Transition, ...]) -> None:
+        """One Event per transition that the summary does not tell anyway."""
         for transition in transitions:
+            if transition.condition is ConditionType.SUCCEEDED or transition.reason not in _PASSING:
+                self._queued.append(self._event(run, transition))
+                self._filled.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Write what is queued. An Event's name is made from what happened, so that a repetition is refused."""
+        while self._queued:
+            event = self._queued.popleft()
             try:
-                await self._gateway.create_event(self._event(run, transition))
+                await self._gateway.create_event(event)
             except ApiError as error:
                 if not error.conflict:
-                    _log.warning("event %s of run %s not written: %s", transition.reason, run.key, error)
+                    _log.warning("event %s of %s not written: %s", event["reason"], _subject(event), error)
 
     def _event(self, run: RunRecord, transition: Transition) -> dict[str, Any]:
         now = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -65,3 +103,7 @@ class Recorder:
             "reportingComponent": "alignment-operator",
             "reportingInstance": self._identity,
         }
+
+
+def _subject(event: dict[str, Any]) -> str:
+    return f"{event['involvedObject']['namespace']}/{event['involvedObject']['name']}"

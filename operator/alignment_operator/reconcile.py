@@ -87,7 +87,10 @@ class Reconciler:
         for name in planned.confirm_absent:
             await self._confirm_absent(stored, name)
         if planned.actions:
-            await self._confirm_unchanged(stored)
+            if (
+                view.observed.run.status.conditions
+            ):  # the first Job of a new run harms nobody, however old the view
+                await self._confirm_unchanged(stored)
             planned = await self._act(stored, planned)
         if planned.status != view.observed.run.status:
             await self._write(stored, planned)
@@ -232,4 +235,4 @@ class Reconciler:
             await self._refresh(stored)
             raise _Again from error
         self._store.put_run(run_record(raw))
-        await self._recorder.record(stored, planned.transitions)
+        self._recorder.record(stored, planned.transitions)

@@ -150,6 +150,7 @@ class Rig:
                 await self.workers.one(key)
             finally:
                 self.queue.done(key)
+            await self.recorder.drain()
             return True
         if self.kubelet.step():
             return True
@@ -172,11 +173,12 @@ class Rig:
             observer = _Observer()
             gateway = Gateway(self, bucket, observer, lambda: self.now)
             self.intake = Intake(store, self.queue, gateway, Freshness(lambda: self.now), namespaces=())
+            self.recorder = Recorder(gateway, identity="test", clock=self.clock)
             reconciler = Reconciler(
                 store,
                 gateway,
                 pods=PodDefaults(image="trainer"),
-                recorder=Recorder(gateway, identity="test", clock=self.clock),
+                recorder=self.recorder,
                 waiting=WaitingWords(gateway, kueue=True, clock=lambda: self.now),
                 clock=self.clock,
                 progress={},

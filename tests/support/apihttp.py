@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.005
 
 
 class HttpApi:
-    """A running server. url: where; locked: run something while no request is being answered."""
+    """A running server. url: where; down: answer nothing but 503; intercept: what answers, for tests to wrap."""
 
     def __init__(self, server: ApiServer, kubeconfig: Path) -> None:
         self.server = server
@@ -42,7 +42,7 @@ class HttpApi:
         self.loop = asyncio.new_event_loop()
         self.down = False
         self.url = ""
-        self.watches = 0
+        self.intercept: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.answer
 
     def locked(self, do: Callable[[], Any]) -> Any:
         """Run ``do`` in the server's own thread, between two requests."""
@@ -74,7 +74,6 @@ class HttpApi:
         since = int(request.query.get("resourceVersion") or 0)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        self.watches += 1
         try:
             while not self.down:
                 try:
@@ -87,10 +86,8 @@ class HttpApi:
                 for change in changes:
                     await _send(response, {"type": change.kind, "object": change.object})
                 await asyncio.sleep(_POLL_SECONDS)
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             pass
-        finally:
-            self.watches -= 1
         return response
 
 
@@ -159,7 +156,11 @@ def _serve(api: HttpApi, started: threading.Event) -> None:
 
     async def start() -> web.AppRunner:
         app = web.Application(client_max_size=2**24)
-        app.router.add_route("*", "/{path:.*}", api.answer)
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            return await api.intercept(request)
+
+        app.router.add_route("*", "/{path:.*}", handler)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
