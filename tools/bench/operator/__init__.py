@@ -1,0 +1,1 @@
+"""Measures the operator against a real API server: ``make bench-operator``."""
