@@ -23,6 +23,7 @@ __all__ = ["run_story", "runs_table"]
 
 _STYLES = {ConditionStatus.TRUE: "green", ConditionStatus.FALSE: "red", ConditionStatus.UNKNOWN: "yellow"}
 _RESULT_STYLES = {Result.PASSED: "green", Result.FAILED: "red", Result.INCONCLUSIVE: "yellow"}
+_SHOWN_DIGEST = len("sha256:") + 12
 _STAGE_CONDITIONS = dict(
     zip(
         STAGES,
@@ -68,11 +69,20 @@ def run_story(run: AlignmentRun, now: datetime | None = None) -> RenderableType:
     """Everything about a run on one screen: where it stands, stages, data, verdict, what was published."""
     now = now or datetime.now(UTC)
     summary = run.status.condition(ConditionType.SUCCEEDED)
-    parts: list[RenderableType] = [_headline(run, summary), _stages(run, now)]
+    parts: list[RenderableType] = [_headline(run, summary), _origin(run), _stages(run, now)]
     if run.status.data is not None:
         parts.append(funnel(run.status.data))
     if run.status.verdict is not None:
         parts.append(verdict_table(run.status.verdict))
+    decision = run.spec.gate.decision
+    if decision is not None:
+        ignored = run.status.verdict is not None and run.status.verdict.decision_ignored
+        parts.append(
+            Text(
+                f"Word:   {decision.result} by {decision.by}: {decision.reason}"
+                + (" (set before the evidence, so it does not count)" if ignored else "")
+            )
+        )
     failure = run.status.last_failure
     if failure is not None and (summary is None or summary.reason is not Reason.PUBLISHED):
         parts.append(
@@ -93,6 +103,18 @@ def _headline(run: AlignmentRun, summary: Condition | None) -> RenderableType:
     if summary is not None and summary.message:
         lines.append(escape(summary.message))
     return Text.from_markup("\n".join(lines))
+
+
+def _origin(run: AlignmentRun) -> RenderableType:
+    """What is aligned, and what it has to beat, as pinned once prepare has done so."""
+    pins = run.status.pins
+    if pins is None:
+        return Text(f"From:    {run.spec.model.uri}", overflow="fold")
+    champion = "the model itself; there was no champion" if pins.champion_is_model else pins.champion.uri
+    return Text(
+        f"From:    {pins.model.uri}  {pins.model.digest[:_SHOWN_DIGEST]}\nTo beat: {champion}",
+        overflow="fold",
+    )
 
 
 def _stages(run: AlignmentRun, now: datetime) -> RenderableType:

@@ -70,6 +70,15 @@ def test_a_run_is_listed_and_told(align: Shell) -> None:
     assert yaml.safe_load(align("status", "notes", "-o", "yaml")[1])["kind"] == "AlignmentRun"
 
 
+def test_the_story_names_model_champion_and_who_decided(align: Shell) -> None:
+    align.run(Reason.AWAITING_DECISION, ConditionStatus.UNKNOWN, pins=runs.pins())
+    align("approve", "notes", "--reason", "read it", "--by", "dr@example.org")
+    story = align("status", "notes")[1]
+    assert "s3://models/base/  sha256:000000000000 " in story
+    assert "there was no champion" in story
+    assert "Approve by dr@example.org: read it" in story
+
+
 def test_a_run_that_is_not_there_is_named_with_those_that_are(align: Shell) -> None:
     align.run(Reason.TRAINING, ConditionStatus.UNKNOWN)
     code, _, error = align("status", "other")

@@ -19,7 +19,7 @@ from alignment_cli.main import app
 from support.documents import ROOT, Block, blocks, commands, manifest_of
 
 YAML = blocks("yaml")
-SHELL = blocks("sh")
+SHELL = [*blocks("sh"), *blocks("bash")]
 MAKEFILES = [ROOT / "Makefile", *(ROOT / "tools" / "make").glob("*.mk")]
 TARGETS = {
     match
