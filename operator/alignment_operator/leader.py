@@ -97,7 +97,7 @@ class Elector:
     async def _keep(self) -> None:
         """Renew; returns when that failed for two thirds of the duration, or somebody else holds the Lease."""
         until = self._clock() + self._seconds * 2 / 3
-        while True:
+        while self._clock() < until:
             await asyncio.sleep(self._seconds / 5)
             try:
                 async with asyncio.timeout(max(0.0, until - self._clock())):
