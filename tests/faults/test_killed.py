@@ -23,6 +23,7 @@ from alignment_api.names import STAGES, attempt_name
 from support.apihttp import HttpApi, serving_api
 from support.apiserver import ApiServer
 from support.kubelet import Kubelet
+from support.process import environment
 from support.runs import manifest
 
 KILLS = int(os.environ.get("ALIGNMENT_SOAK_KILLS", "50"))
@@ -38,13 +39,7 @@ class Operator:
     """The process. A kill is due at a random request, before it is carried out or after."""
 
     def __init__(self, api: HttpApi, folder: Path, rng: random.Random) -> None:
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "KUBECONFIG": str(api.kubeconfig),
-            "ALIGNMENT_OPERATOR_TRAINER_IMAGE": "trainer",
-            "ALIGNMENT_OPERATOR_LISTEN": "127.0.0.1:0",
-            "ALIGNMENT_OPERATOR_QUERIES_PER_SECOND": "1000",
-        }
+        self._environment = environment(api.kubeconfig, queries_per_second="1000")
         self._log = folder / "operator.log"
         self._rng = rng
         self._process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,199 @@
+"""A real operator process over HTTP: what it does to the cluster, and what it survives."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from support.apihttp import HttpApi, serving_api
+from support.apiserver import ApiServer, Json
+from support.kubelet import Kubelet
+from support.process import OperatorProcess
+from support.runs import manifest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+RIGHTS = {
+    "alignmentruns": {"get", "list"},
+    "alignmentruns/status": {"patch"},
+    "jobs": {"get", "list", "create", "delete"},
+    "pods": {"list"},
+    "services": {"create"},
+    "events": {"list", "create"},
+    "leases": {"get", "create", "update"},
+}
+"""What the gateway's docstring lists; watches are not counted as requests here."""
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[HttpApi]:
+    """An API server with a kubelet that never rests."""
+    server = ApiServer()
+    with serving_api(server, folder) as api:
+        kubelet, ended = Kubelet(server), threading.Event()
+
+        def live() -> None:
+            while not ended.wait(0.005):
+                api.locked(kubelet.step)
+
+        life = threading.Thread(target=live, daemon=True)
+        life.start()
+        try:
+            yield api
+        finally:
+            ended.set()
+            life.join(30)
+
+
+def create(api: HttpApi, name: str = "notes", namespace: str = "team") -> None:
+    raw = manifest(name)
+    del raw["metadata"]["uid"]
+    raw["metadata"]["namespace"] = namespace
+    api.locked(lambda: api.server.create("alignmentruns", raw))
+
+
+def reason(api: HttpApi, name: str = "notes", namespace: str = "team") -> str:
+    def read() -> str:
+        raw = api.server.objects[("alignmentruns", namespace, name)]
+        conditions = (raw.get("status") or {}).get("conditions") or []
+        return next((c["reason"] for c in conditions if c["type"] == "Succeeded"), "")
+
+    found: str = api.locked(read)
+    return found
+
+
+def wait(what: Callable[[], Any], seconds: float = 60.0) -> float:
+    """Seconds until ``what`` held."""
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < seconds, "it never came to that"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def verb(method: str, path: str) -> tuple[str, str]:
+    parts = path.strip("/").split("/")
+    parts = parts[2:] if parts[0] == "api" else parts[3:]
+    parts = parts[2:] if parts[0] == "namespaces" else parts
+    resource = f"{parts[0]}/{parts[2]}" if len(parts) > 2 else parts[0]
+    named = len(parts) > 1
+    verbs = {
+        "GET": "get" if named else "list",
+        "POST": "create",
+        "PUT": "update",
+        "PATCH": "patch",
+        "DELETE": "delete",
+    }
+    return resource, verbs[method]
+
+
+def test_a_run_is_published_with_no_more_than_the_listed_rights_and_no_mark_left_on_it(
+    tmp_path: Path,
+) -> None:
+    with (
+        cluster(tmp_path) as api,
+        OperatorProcess(api.kubeconfig, tmp_path, leader_election="true") as operator,
+    ):
+        operator.wait_ready()
+        create(api)
+        wait(lambda: reason(api) == "Published")
+        metadata: Json = api.server.objects[("alignmentruns", "team", "notes")]["metadata"]
+        assert "finalizers" not in metadata
+        assert "annotations" not in metadata
+        used = {verb(method, path) for method, path in api.server.requests}
+        assert {(r, v) for r, v in used if v not in RIGHTS.get(r, ())} == set()
+        # An operator that starts anew finds everything as it should be.
+        writes = [entry for entry in api.server.requests if entry[0] != "GET"]
+        with OperatorProcess(api.kubeconfig, tmp_path, "second") as second:
+            second.wait_ready()
+            time.sleep(0.5)
+            later = [e for e in api.server.requests if e[0] != "GET" and "leases" not in e[1]]
+            assert len(later) == len([e for e in writes if "leases" not in e[1]])
+
+
+def test_it_waits_for_the_resource_to_be_installed_and_for_an_api_server_that_is_away(tmp_path: Path) -> None:
+    with cluster(tmp_path) as api, OperatorProcess(api.kubeconfig, tmp_path) as operator:
+        answer, installed = api.answer, threading.Event()
+
+        async def without(request: web.Request) -> web.StreamResponse:
+            if "alignmentruns" in request.path and not installed.is_set():
+                return web.json_response({"kind": "Status", "code": 404, "message": "not found"}, status=404)
+            return await answer(request)
+
+        api.intercept = without
+        operator.wait_for("/readyz", 503)
+        assert operator.get("/healthz")[0] == 200
+        installed.set()
+        operator.wait_ready()
+        create(api, "before")
+        wait(lambda: reason(api, "before") == "Published")
+        api.down = True
+        time.sleep(3.0)
+        create(api, "meanwhile")
+        api.down = False
+        wait(lambda: reason(api, "meanwhile") == "Published")
+        assert operator.process.poll() is None
+
+
+def test_watches_that_expire_begin_anew(tmp_path: Path) -> None:
+    with cluster(tmp_path) as api, OperatorProcess(api.kubeconfig, tmp_path) as operator:
+        operator.wait_ready()
+        for number in range(3):
+            create(api, f"run-{number}")
+            wait(lambda n=number: reason(api, f"run-{n}") == "Published")  # type: ignore[misc]
+            api.locked(api.server.forget_history)
+        assert operator.process.poll() is None
+
+
+def test_only_the_listed_namespaces_are_looked_at(tmp_path: Path) -> None:
+    with cluster(tmp_path) as api, OperatorProcess(api.kubeconfig, tmp_path, namespaces="team") as operator:
+        operator.wait_ready()
+        create(api, "foreign", "elsewhere")
+        create(api)
+        wait(lambda: reason(api) == "Published")
+        assert reason(api, "foreign", "elsewhere") == ""
+        outside = [path for _, path in api.server.requests if not re.search("/namespaces/team/", path)]
+        assert outside == []
+
+
+def test_a_second_replica_takes_over_within_fifteen_seconds_of_a_leaders_death(tmp_path: Path) -> None:
+    with (
+        cluster(tmp_path) as api,
+        OperatorProcess(api.kubeconfig, tmp_path, "first", leader_election="true") as first,
+    ):
+        wait(lambda: first.value("alignment_operator_leader") == 1.0)
+        with OperatorProcess(api.kubeconfig, tmp_path, "second", leader_election="true") as second:
+            second.wait_ready()
+            assert second.value("alignment_operator_leader") == 0.0
+            first.process.kill()
+            create(api)
+            assert wait(lambda: reason(api) == "Published") < 15.0
+            assert second.value("alignment_operator_leader") == 1.0
+
+
+def test_told_to_stop_it_gives_the_lead_back_and_ends_well(tmp_path: Path) -> None:
+    with (
+        cluster(tmp_path) as api,
+        OperatorProcess(api.kubeconfig, tmp_path, leader_election="true") as operator,
+    ):
+        wait(lambda: operator.value("alignment_operator_leader") == 1.0)
+        operator.process.send_signal(signal.SIGTERM)
+        assert operator.process.wait(20) == 0, operator.log.read_text()
+        assert api.server.of("leases")[0]["spec"]["holderIdentity"] == ""
+
+
+def test_a_wrong_setting_ends_it_with_a_sentence(tmp_path: Path) -> None:
+    with OperatorProcess(tmp_path / "none", tmp_path, workers="none") as operator:
+        assert operator.process.wait(30) == 2
+        assert "ALIGNMENT_OPERATOR_WORKERS='none' is not a whole number" in operator.log.read_text()
+    with OperatorProcess(tmp_path / "none", tmp_path) as operator:
+        assert operator.process.wait(30) == 2
+        assert "kubeconfig" in operator.log.read_text()
