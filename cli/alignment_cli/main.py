@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from alignment_api.exitcodes import AlignExit
-from alignment_cli.commands import alias, artifacts, demo, manage, planning, run, subjects
+from alignment_cli.commands import alias, artifacts, data, demo, manage, planning, run, subjects
 from alignment_cli.errors import CommandError
 
 __all__ = ["app", "main"]
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (demo, run, manage, artifacts, alias, planning, subjects):
+for group in (demo, run, manage, artifacts, alias, data, planning, subjects):
     group.register(app)
 
 

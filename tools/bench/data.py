@@ -120,7 +120,7 @@ def _prepare(server: s3server.S3Server, folder: Path, count: int) -> Measured:
         command, server, {"ALIGNMENT_SCRATCH": str(scratch), "ALIGNMENT_TERMINATION_LOG": str(log)}
     )
     result = read_termination_message(log.read_text(encoding="utf-8"))
-    assert isinstance(result, StageResult) and result.data is not None  # noqa: S101, PT018
+    assert isinstance(result, StageResult) and result.data is not None  # noqa: PT018
     return Measured(*measured, result.data.pairs)
 
 
@@ -146,7 +146,7 @@ def _run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    assert process.stderr is not None  # noqa: S101  asked for above
+    assert process.stderr is not None
     said = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

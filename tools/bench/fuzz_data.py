@@ -84,8 +84,8 @@ def outcome(path: Path) -> str:
         quarantined = (Path(scratch) / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()
         funnel = found.funnel
         merged = funnel.dropped.get("collapsed", 0) + funnel.dropped.get("joined", 0)
-        assert len(quarantined) == funnel.rows - funnel.pairs - merged  # noqa: S101
-        assert all(json.loads(line)["reason"] for line in quarantined)  # noqa: S101
+        assert len(quarantined) == funnel.rows - funnel.pairs - merged
+        assert all(json.loads(line)["reason"] for line in quarantined)
         return "quarantined" if funnel.invalid else "accepted"
 
 

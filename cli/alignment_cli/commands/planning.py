@@ -1,15 +1,13 @@
-"""``align data check`` and ``align gate plan``: what is known before anything runs."""
+"""``align gate plan`` and ``align gate win-rate``: what is known before anything runs."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignment_api.exitcodes import AlignExit
 from alignment_cli.commands.options import OutputOption
 from alignment_cli.output import Output, console, emit, say
 
@@ -21,52 +19,12 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the application."""
-    data = typer.Typer(help="Look at preference data without changing it.", no_args_is_help=True)
-    data.command("check")(check)
-    app.add_typer(data, name="data")
     gate = typer.Typer(
         help="Plan how large a holdout must be, and compute win rates of files.", no_args_is_help=True
     )
     gate.command("plan")(plan)
     gate.command("win-rate")(win_rate)
     app.add_typer(gate, name="gate")
-
-
-def check(
-    uris: Annotated[
-        list[str], typer.Argument(help="Sources: URIs, globs or local paths.", show_default=False)
-    ],
-    endpoint: Annotated[
-        str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store.")
-    ] = None,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Read sources as prepare would and say what it would make of them; changes nothing. Exit code 65 for invalid rows over the limit."""
-    from alignment_api.spec import DataSource, DataSpec, StorageSpec
-    from alignment_cli.stores import open_stores, trainer_errors
-    from alignment_cli.view import funnel
-
-    stores = open_stores(StorageSpec(endpoint=endpoint))
-    spec = DataSpec(sources=tuple(DataSource(uri=_as_uri(uri)) for uri in uris))
-    with trainer_errors(), tempfile.TemporaryDirectory() as folder:
-        from alignment_trainer.data.assemble import Assembly, assemble
-        from alignment_trainer.data.limits import refuse_too_many_invalid
-
-        found = assemble(spec, Assembly(store=stores, scratch=Path(folder)))
-        faults = dict(found.account.invalid.most_common())
-        if output is not Output.TEXT:
-            emit(
-                {"funnel": found.funnel.to_wire(), "invalid": faults, "examples": found.account.places},
-                output,
-            )
-        else:
-            console().print(funnel(found.funnel))
-            for code, count in faults.items():
-                say(f"        {count} × {code}, e.g. {', '.join(found.account.places[code])}")
-        if output is Output.TEXT:
-            refuse_too_many_invalid(found.account, spec)
-        elif found.account.invalid.total() > spec.maximum_invalid_fraction * found.account.rows:
-            raise typer.Exit(AlignExit.DATA_INVALID)
 
 
 def plan(
@@ -191,8 +149,3 @@ def _show_plan(rows: list[dict[str, Any]]) -> None:
 def _even(pairs: int, groups: int) -> list[int]:
     """Sizes of ``groups`` groups of nearly equal size."""
     return [pairs // groups + (1 if index < pairs % groups else 0) for index in range(groups)]
-
-
-def _as_uri(text: str) -> str:
-    """A URI as given, or a local path as one."""
-    return text if "://" in text else "file://" + str(Path(text).absolute())

@@ -18,7 +18,7 @@ def refuse_too_many_invalid(account: Account, spec: DataSpec) -> None:
     if invalid > limit * account.rows:
         raise DataError(
             f"{invalid} of {account.rows} rows are invalid, more than maximumInvalidFraction {limit:g} allows: "
-            f"{account.worst()}. Mend them (align data check lists all), or raise the limit in a new run.",
+            f"{account.worst()}. Mend them (align data check --quarantine FILE lists all), or raise the limit in a new run.",
             reason="TooManyInvalid",
         )
 

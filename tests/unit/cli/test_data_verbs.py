@@ -1,0 +1,107 @@
+"""``align data check``, ``trace``, ``erase`` and ``gc``, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from alignment_cli.errors import CommandError
+from alignment_cli.main import app
+from alignment_trainer.data.stage import run as prepare
+from alignment_trainer.runtime.results import store_result
+from alignment_trainer.storage.registry import Stores
+from support.preparing import context, edit, pair, write_rows
+
+
+def align(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def wire(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+# data check
+
+
+def test_a_check_tells_the_funnel_and_changes_nothing(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl.gz", [pair(n) for n in range(30)] + [pair(1)])
+    before = sorted(tmp_path.rglob("*"))
+    done = align("data", "check", str(tmp_path / "*.jsonl.gz"))
+    assert done.exit_code == 0, done.output
+    assert "31 rows → 30 pairs" in done.stdout
+    assert "1 duplicates" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_check_for_programs_has_counts_places_and_statistics(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [pair(n, cohort="north") for n in range(200)] + ["no json"])
+    done = align("data", "check", str(tmp_path / "rows.jsonl"), "-o", "json")
+    assert done.exit_code == 0, done.output
+    said = wire(done)
+    assert (said["funnel"]["rows"], said["invalid"]) == (201, {"NotJson": 1})
+    assert said["examples"]["NotJson"] == [(tmp_path / "rows.jsonl").as_uri() + ":201"]
+    assert sum(said["statistics"]["cohorts"]["north"].values()) == 200
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_too_many_invalid_rows_are_exit_code_65_with_reasons_and_places(tmp_path: Path, output: str) -> None:
+    write_rows(tmp_path / "rows.jsonl", [pair(1), "no json", pair(2, weight=-1)])
+    done = align("data", "check", str(tmp_path / "rows.jsonl"), "-o", output)
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.exit_code == 65
+    assert "1 × NotJson" in done.exception.message
+    assert "rows.jsonl:3" in done.exception.message
+    assert done.stdout
+    if output == "json":
+        assert wire(done)["funnel"]["invalid"] == 2
+
+
+def test_every_row_left_out_can_be_had_in_a_file(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [pair(n) for n in range(200)] + [pair(1), "no json"])
+    file = tmp_path / "left-out.jsonl"
+    assert align("data", "check", str(tmp_path / "rows.jsonl"), "--quarantine", str(file)).exit_code == 0
+    left = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [(row["line"], row["reason"]) for row in left] == [(201, "duplicate"), (202, "NotJson")]
+
+
+# trace and erase
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> str:
+    rows = [edit(n, actor=f"nurse{n % 3}") for n in range(40)]
+    data = {"sources": [{"uri": write_rows(tmp_path / "rows.jsonl", rows)}], "holdout": {"fraction": 0.3}}
+    work = context(tmp_path, tmp_path / "scratch", **data)
+    store_result(work.request, prepare(work), Stores()(work.request.folder))
+    return work.request.spec.artifacts.uri
+
+
+def test_a_trace_names_snapshot_side_place_and_event(artifacts: str, tmp_path: Path) -> None:
+    done = align("trace", "e7", "--artifacts", artifacts)
+    assert done.exit_code == 0, done.output
+    assert "1 snapshots searched, 1 hold it; 0 published versions learned from it." in done.stdout
+    assert f"{(tmp_path / 'rows.jsonl').as_uri()}:8" in done.stdout
+    assert wire(align("trace", "nurse1", "--artifacts", artifacts, "-o", "json"))["runs"][0]["pairs"]
+    assert (
+        wire(align("trace", "nurse1", "--artifacts", artifacts, "--kind", "group", "-o", "json"))["runs"]
+        == []
+    )
+
+
+def test_a_dry_run_erases_nothing(artifacts: str) -> None:
+    before = align("trace", "nurse1", "--artifacts", artifacts).stdout
+    assert align("erase", "nurse1", "--artifacts", artifacts, "--dry-run").stdout == before
+    assert align("trace", "nurse1", "--artifacts", artifacts).stdout == before
+
+
+def test_an_erasure_says_what_it_did_and_a_trace_finds_nothing_more(artifacts: str) -> None:
+    done = align("erase", "nurse1", "e3", "--artifacts", artifacts, "--yes")
+    assert done.exit_code == 0, done.output
+    assert "Removed 14 pairs from 1 snapshots" in done.stdout
+    assert f"{artifacts}exclusions.jsonl" in done.stdout
+    assert wire(align("trace", "nurse1", "e3", "--artifacts", artifacts, "-o", "json"))["runs"] == []
