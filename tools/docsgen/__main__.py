@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tools.docsgen import commands, metrics, reference, values
+from tools.docsgen import commands, metrics, reference, schema, values
 
 __all__ = ["DOCS", "PAGES", "main", "render"]
 
@@ -17,12 +17,15 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": commands.page,
     "metrics.md": metrics.page,
     "values.md": values.page,
+    "report.schema.json": schema.page,
 }
 """Generated pages by file name. A new one is a function that returns Markdown and a row here."""
 
 
 def render(name: str) -> str:
     """A page's text."""
+    if name.endswith(".json"):
+        return PAGES[name]()
     return f"<!-- Generated from the code by `make docs-pages`. Do not edit. -->\n\n{PAGES[name]()}"
 
 

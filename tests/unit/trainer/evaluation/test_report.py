@@ -165,7 +165,7 @@ def test_report_json_reads_back_as_it_was_written() -> None:
 
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
-    """``make report-schema`` writes it."""
+    """``make docs-pages`` writes it."""
     published = json.loads(SCHEMA.read_text(encoding="utf-8"))
     assert published == Report.model_json_schema(by_alias=True, mode="serialization")
 
