@@ -1,0 +1,90 @@
+"""The reconciler in situations that no story of the fault ladder has. Each is played on the ladder's rig."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faults.rig import NAMESPACE, RUN, Rig, Scenario, Step
+from support.apiserver import Json, ServerError
+from support.objects import job
+
+
+def stranger(rig: Rig) -> None:
+    raw = job(1, stage="prepare")
+    raw["metadata"] |= {"labels": {}, "ownerReferences": []}
+    raw["spec"] = {"suspend": True}
+    rig.server.create("jobs", raw)
+
+
+async def test_a_foreign_job_of_the_same_name_is_left_alone_and_told_of() -> None:
+    def told(rig: Rig) -> bool:
+        return rig.reason == "NameConflict"
+
+    seen: list[Json] = []
+
+    def remove(rig: Rig) -> None:
+        key = ("jobs", NAMESPACE, "notes-prepare-1")
+        seen.append(rig.server.objects[key])
+        rig.server.remove(key)
+
+    rig = await Rig(Scenario("foreign", prepare=stranger, steps=(Step(told, remove),))).play()
+    assert seen[0]["metadata"]["ownerReferences"] == []
+    assert rig.reason == "Published"
+
+
+async def test_a_job_that_runs_on_after_its_run_has_finished_is_stopped() -> None:
+    def finish(rig: Rig) -> None:
+        owner = {
+            "kind": "AlignmentRun",
+            "name": "notes",
+            "uid": rig.server.objects[RUN]["metadata"]["uid"],
+            "controller": True,
+        }
+        raw = job(1)
+        raw["metadata"]["ownerReferences"] = [owner]
+        raw["spec"] |= {"suspend": True, "parallelism": 1}
+        rig.server.create("jobs", raw)
+        conditions = [
+            {
+                "type": "Succeeded",
+                "status": "False",
+                "reason": "Rejected",
+                "lastTransitionTime": "2026-01-05T12:00:00Z",
+            }
+        ]
+        rig.server.change(RUN, status={"conditions": conditions})
+
+    rig = await Rig(Scenario("finished", prepare=finish)).play()
+    assert rig.server.of("jobs") == []
+    assert rig.created_jobs() == ["notes-train-1"]
+
+
+async def test_a_quota_that_refuses_the_job_is_told_in_its_own_words_until_it_lets_it_through() -> None:
+    messages: list[str] = []
+
+    def refuse(plural: str, item: Json) -> None:
+        if plural == "jobs" and len(messages) < 2:
+            raise ServerError(403, "Forbidden", "exceeded quota: gpus, requested: 1, used: 8, limited: 8")
+
+    def prepare(rig: Rig) -> None:
+        rig.refuse = refuse
+
+    def note(rig: Rig) -> None:
+        assert rig.run is not None
+        summary: Any = next(c for c in rig.run["status"]["conditions"] if c["type"] == "Succeeded")
+        messages.append(summary["message"])
+
+    refused = Step(lambda rig: rig.reason == "LaunchRefused", note)
+    rig = await Rig(Scenario("quota", prepare=prepare, steps=(refused, refused))).play()
+    assert "exceeded quota: gpus" in messages[0]
+    assert rig.reason == "Published"
+    assert rig.server.idle_writes == []
+
+
+async def test_news_are_written_once_and_only_where_they_say_something() -> None:
+    rig = await Rig(Scenario("published")).play()
+    reasons = [item["reason"] for item in rig.server.of("events")]
+    assert reasons[0] == "Queued"
+    assert reasons[-1] == "Published"
+    assert {"Preparing", "Training", "Evaluating", "Publishing", "Passed"} <= set(reasons)
+    assert reasons.count("Training") == 1
