@@ -63,9 +63,13 @@ class Operator:
             self._process.kill()
             self._process.wait(30)
 
-    def wait(self) -> None:
-        """Wait for its death by kill; any other end is a failure."""
-        assert self.died.wait(120), self._log.read_text()[-4000:]
+    def wait(self, meanwhile: Callable[[], object]) -> None:
+        """Wait for its death by kill, doing ``meanwhile`` now and then; any other end is a failure."""
+        for _ in range(600):
+            if self.died.wait(0.2):
+                break
+            meanwhile()
+        assert self.died.is_set(), self._log.read_text()[-4000:]
         assert self._process is not None
         assert self._process.wait(30) == -signal.SIGKILL, self._log.read_text()[-4000:]
 
@@ -181,7 +185,7 @@ def test_kills_at_random_moments_lose_no_status_and_start_no_second_job(tmp_path
         for _ in range(KILLS):
             api.locked(work.renew)
             operator.start(kill=True)
-            operator.wait()
+            operator.wait(lambda: api.locked(work.renew))
         operator.start(kill=False)
         _until(work.all_done, api)
         print(f"{KILLS} kills, {work.finished} runs published, {len(api.server.requests)} requests")
