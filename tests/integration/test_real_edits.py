@@ -65,3 +65,21 @@ def test_real_edits_end_in_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert report.exists()
     with capsys.disabled():
         print(f"\nreal edits: {status['verdict']['result']}, {status['headline']}; report {report}")
+
+
+@pytest.mark.skipif(
+    not EDITS.exists(), reason=f"the real edits are not here ({EDITS}); they are not part of the repository"
+)
+def test_all_real_edits_are_accounted_for(tmp_path: Path) -> None:
+    """rows in = pairs + unpaired + each drop reason, exactly; chains and small edits at the rates people edit."""
+    from support.preparing import prepared
+
+    with gzip.open(EDITS, "rb") as file:
+        lines = file.read().splitlines()
+    found = prepared(tmp_path, lines)  # asserts that funnel and quarantine add up
+    funnel = found.funnel
+    assert funnel.rows == len(lines) == 3000
+    assert funnel.invalid == funnel.unpaired == 0
+    assert 0.08 < funnel.dropped["punctuationEdit"] / 3000 < 0.16
+    assert 0.08 < funnel.dropped["collapsed"] / 3000 < 0.2
+    assert not {p.group for p in found.train} & {p.group for p in found.holdout}

@@ -100,10 +100,12 @@ class SourceFile:
                 temporary.unlink(missing_ok=True)
 
     def _finish(self, size: int, sha256: str) -> None:
-        if size != self.info.size:
+        # The etag of the listing stands in the manifest beside the hash of what was read: they must belong together.
+        now = self._store.stat(self.info.uri)
+        if size != self.info.size or now is None or now.etag != self.info.etag:
             raise TemporaryError(
-                f"{self.info.uri} had {self.info.size} bytes when it was listed and {size} when it was read: "
-                "it was replaced meanwhile. It is read anew; sources should not change while a run prepares.",
+                f"{self.info.uri} was replaced while it was read. It is read anew; sources should not change while a "
+                "run prepares.",
                 reason="SourceChanged",
             )
         self.sha256 = sha256

@@ -8,10 +8,14 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from alignment_trainer.data.stage import run
+from alignment_trainer.errors import Stopped, TemporaryError
 from alignment_trainer.storage.local import LocalStore
 from alignment_trainer.storage.store import ObjectInfo
 from support.preparing import context, edit, pair, prepared, signal, write_rows
@@ -133,3 +137,47 @@ def test_two_workers_of_one_run_write_the_same_folder(tmp_path: Path) -> None:
     again = run(context(tmp_path, tmp_path / "one", **data))
     assert first.output == again.output
     assert first.pins == again.pins
+
+
+def test_told_to_stop_it_stops_and_the_next_attempt_gives_the_same(tmp_path: Path) -> None:
+    data = lay_out(tmp_path)
+    expected = run(context(tmp_path, tmp_path / "one", **data)).output.digest
+    stopped = context(tmp_path, tmp_path / "two", **data)
+    stopped.stop.set()
+    with pytest.raises(Stopped):
+        run(stopped)
+    assert run(context(tmp_path, tmp_path / "two", **data)).output.digest == expected
+
+
+def test_a_source_that_changes_size_while_it_is_read_is_read_anew(tmp_path: Path) -> None:
+    data = lay_out(tmp_path)
+
+    class Growing(LocalStore):
+        def list(self, pattern: str) -> Iterator[ObjectInfo]:
+            for info in super().list(pattern):
+                yield replace(info, size=info.size + 1)
+
+    growing = Growing()
+    with pytest.raises(TemporaryError, match="replaced while it was read") as refused:
+        run(context(tmp_path, tmp_path / "one", stores=lambda _: growing, **data))
+    assert refused.value.reason == "SourceChanged"
+
+
+SENTENCE = (
+    "criterion edits decides on 463 held-out pairs, worth about 211 independent ones: enough to show a change of editBurden "
+    "of 0.0418 with 80 % power at alpha 0.00096; its minimumEffect of 0.02 needs about 1841. Expect Inconclusive"
+)
+
+
+def test_what_prepare_tells_fits_the_termination_message(tmp_path: Path) -> None:
+    """Everything that can be told at once: Kubernetes takes 4096 bytes."""
+    result = run(context(tmp_path, tmp_path / "one", **lay_out(tmp_path)))
+    assert result.data is not None
+    wordy = result.data.model_copy(
+        update={
+            "warnings": tuple(f"{n}: {SENTENCE}" for n in range(12)),
+            "dropped": {f"someReasonNumber{n}": 1234 * n for n in range(30)},
+            "redacted": {f"detector{n}": 99 * n for n in range(16)},
+        }
+    )
+    assert len(result.model_copy(update={"data": wordy}).to_termination_message()) <= 4096
