@@ -108,6 +108,11 @@ CASES: tuple[Case, ...] = (
         changed(minimal(), "spec.training", {"loss": "robust"}),
     ),
     Case(
+        "dpopWeight needs the loss sigmoid: DPO-Positive is a change of that loss",
+        changed(minimal(), "spec.training", {"loss": "sigmoid", "dpopWeight": 5.0}),
+        changed(minimal(), "spec.training", {"loss": "ipo", "dpopWeight": 5.0}),
+    ),
+    Case(
         "uri belongs to, and is required by, type RewardModel",
         changed(minimal(), _JUDGE, {"type": "RewardModel", "uri": "s3://judges/a/"}),
         changed(minimal(), _JUDGE, {"type": "RewardModel"}),

@@ -51,6 +51,7 @@ from alignment_api.spec.training import (
     Loss,
     Method,
     Precision,
+    SftTokens,
     TrainingSpec,
     WarmStartSpec,
 )
@@ -99,6 +100,7 @@ __all__ = [
     "Resources",
     "SecretKeyRef",
     "ServerSideEncryption",
+    "SftTokens",
     "SignificantEdit",
     "SourceFormat",
     "StagePod",

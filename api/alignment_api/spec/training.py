@@ -15,6 +15,7 @@ __all__ = [
     "Loss",
     "Method",
     "Precision",
+    "SftTokens",
     "TrainingSpec",
     "WarmStartSpec",
 ]
@@ -63,6 +64,13 @@ class Loss(StrEnum):
     DISCOPOP = "discopop"
 
 
+class SftTokens(StrEnum):
+    """Which tokens of the chosen side the supervised term counts."""
+
+    ALL = "All"
+    CHANGED = "Changed"
+
+
 SMOOTHING_LOSSES = frozenset({Loss.SMOOTHED, Loss.ROBUST, Loss.EXO_PAIR})
 """Losses that need a label smoothing above 0."""
 
@@ -98,6 +106,11 @@ class TrainingSpec(SpecModel):
             "labelSmoothing must be above 0 for the losses smoothed, robust and exo_pair",
             lambda s: s.loss not in SMOOTHING_LOSSES or (s.label_smoothing or 0.0) > 0.0,
         ),
+        Rule(
+            "!has(self.dpopWeight) || self.loss == 'sigmoid'",
+            "dpopWeight needs the loss sigmoid: DPO-Positive is a change of that loss",
+            lambda s: s.dpop_weight is None or s.loss is Loss.SIGMOID,
+        ),
     )
 
     method: Method = Field(default=Method.DPO, description="Direct Preference Optimization.")
@@ -118,6 +131,14 @@ class TrainingSpec(SpecModel):
     sft_weight: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
         default=None,
         description="Weight of the supervised term on the chosen side; omitted: 0.2 where the pairs are edits, else 0.",
+    )
+    sft_tokens: SftTokens = Field(
+        default=SftTokens.ALL,
+        description="Tokens that the supervised term counts: All of the chosen side, or those Changed against the rejected side, which suits edits.",
+    )
+    dpop_weight: Annotated[float, Field(gt=0.0, le=1000.0)] | None = Field(
+        default=None,
+        description="Penalty of DPO-Positive (arXiv 2402.13228) on a chosen side that becomes less likely than under the reference; a guard for pairs that differ little. Omitted: off.",
     )
     warm_start: WarmStartSpec | None = Field(
         default=None, description="Supervised training on the chosen side first; omitted: off."

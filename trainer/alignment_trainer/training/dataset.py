@@ -1,4 +1,4 @@
-"""Pairs as the datasets that TRL's trainers read, and the slice on which the checkpoint is chosen."""
+"""The chosen sides as a data set for the warm start, and the slice on which the checkpoint is chosen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from alignment_trainer.data.rows import Kind, Pair
 
-__all__ = ["mostly_edits", "preference_dataset", "select_slice", "supervised_dataset"]
+__all__ = ["mostly_edits", "select_slice", "supervised_dataset"]
 
 _SMALLEST_SLICE = 16
 """Fewer pairs than this choose a checkpoint by chance; then there is no slice and the last one counts."""
@@ -25,15 +25,6 @@ def select_slice(pairs: list[Pair], fraction: float) -> tuple[list[Pair], list[P
         return pairs, []
     chosen = {pair.pair_id for pair in apart}
     return [pair for pair in pairs if pair.pair_id not in chosen], apart
-
-
-def preference_dataset(pairs: list[Pair]) -> Any:
-    """``datasets.Dataset`` with prompt, chosen and rejected."""
-    from datasets import Dataset
-
-    return Dataset.from_list(
-        [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
-    )
 
 
 def supervised_dataset(pairs: list[Pair]) -> Any:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignment_api.spec import Loss, Precision, TrainingSpec
+from alignment_api.spec import Engine, Loss, Precision, TrainingSpec
 from alignment_trainer.data.rows import Pair
 from alignment_trainer.errors import Stopped
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.training.batching import PairCollator
 from alignment_trainer.training.callbacks import FirstStepCheck, Reporter, Uploader
 from alignment_trainer.training.checkpoints import Checkpoints
-from alignment_trainer.training.dataset import preference_dataset, supervised_dataset
+from alignment_trainer.training.dataset import supervised_dataset
+from alignment_trainer.training.engine import choose_engine
+from alignment_trainer.training.losses import terms
+from alignment_trainer.training.reference import compute, with_reference
 from alignment_trainer.training.schedule import Schedule, losses
+from alignment_trainer.training.tokens import tokenized
 
-__all__ = ["run_dpo", "run_warm_start"]
+__all__ = ["Trained", "run_dpo", "run_warm_start"]
 
 
 def run_warm_start(
@@ -32,6 +38,8 @@ def run_warm_start(
     assert spec.warm_start is not None  # noqa: S101  the caller saw to it
     arguments = SFTConfig(
         **_common(context, "warm-start", plan, spec),
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
         num_train_epochs=spec.warm_start.epochs,
         learning_rate=plan.warm_start_learning_rate,
         save_strategy="no",
@@ -50,6 +58,15 @@ def run_warm_start(
     return _log(trainer)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a DPO run leaves besides the changed policy. steps: optimizer steps; tokens: computed per pass over the pairs."""
+
+    log: list[dict[str, Any]]
+    steps: int
+    engine: Engine
+
+
 def run_dpo(
     context: StageContext,
     policy: Any,
@@ -57,28 +74,39 @@ def run_dpo(
     pairs: tuple[list[Pair], list[Pair]],
     plan: Schedule,
     done: int,
-) -> tuple[list[dict[str, Any]], int]:
-    """DPO from ``policy`` as the reference. Changes ``policy``; returns the log and the number of steps.
+    *,
+    fresh: bool,
+) -> Trained:
+    """DPO from ``policy`` as the reference. Changes ``policy``.
 
-    pairs: to train on, and to choose the checkpoint on. done: steps of the warm start, for progress.
+    pairs: to train on, and to choose the checkpoint on. done: steps of the warm start, for progress. fresh: the
+    adapter is new, so the reference is the base without it.
     """
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    from alignment_trainer.training.trainer import PreferenceTrainer
 
     spec = context.request.spec.training
-    train, selection = pairs
-    types, weights = losses(spec, plan.sft_weight)
+    train, selection = (
+        tokenized(side, tokenizer, context.scratch / "tokens" / name, maximum=spec.max_length)
+        for name, side in zip(("train.arrow", "selection.arrow"), pairs, strict=True)
+    )
+    engine = choose_engine(spec.engine, policy)
     choose: dict[str, Any] = {"eval_strategy": "no"}
-    if selection:
+    if len(selection):
         choose = {
             "eval_strategy": "steps",
             "eval_steps": plan.save_steps,
-            "per_device_eval_batch_size": plan.micro_batch,
+            "per_device_eval_batch_size": plan.pairs_per_step,
             "load_best_model_at_end": True,
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
         }
+    types, weights = losses(spec)
     arguments = DPOConfig(
         **_common(context, "dpo", plan, spec),
+        per_device_train_batch_size=plan.pairs_per_step // plan.processes,
         num_train_epochs=plan.epochs,
         learning_rate=plan.learning_rate,
         save_strategy="steps",
@@ -89,21 +117,35 @@ def run_dpo(
         loss_weights=weights,
         label_smoothing=spec.label_smoothing or 0.0,
         precompute_ref_log_probs=True,
+        disable_dropout=not (spec.lora and spec.lora.dropout),
         **choose,
     )
+    collator = PairCollator(
+        DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id, max_length=spec.max_length),
+        budget=plan.tokens_per_micro_batch,
+        shared=engine is Engine.PREFIX_SHARED,
+        maximum=spec.max_length,
+    )
     checkpoints = Checkpoints(context, "dpo")
-    reporter = Reporter(context, "training", done, done + plan.steps)
     check = FirstStepCheck(
         sigmoid_only=spec.loss is Loss.SIGMOID and plan.sft_weight == 0,
         low_precision=spec.precision is Precision.BFLOAT16,
     )
-    trainer = DPOTrainer(
+    trainer = PreferenceTrainer(
         model=policy,
         args=arguments,
-        train_dataset=preference_dataset(train),
-        eval_dataset=preference_dataset(selection) if selection else None,
+        train_dataset=train,
+        eval_dataset=selection if len(selection) else None,
         processing_class=tokenizer,
-        callbacks=[reporter, Uploader(checkpoints), check],
+        callbacks=[Reporter(context, "training", done, done + plan.steps), Uploader(checkpoints), check],
+        collator=collator,
+        reference=lambda trainer, dataset: with_reference(
+            dataset, compute(trainer, dataset, range(len(dataset)))
+        ),
+        fresh_adapter=fresh,
+        terms=terms(spec, plan.sft_weight),
+        only_terms=spec.dpop_weight is not None,
+        strict=spec.engine is Engine.PREFIX_SHARED,
     )
     newest = checkpoints.fetch(Path(arguments.output_dir))
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -111,7 +153,9 @@ def run_dpo(
         raise Stopped(
             f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; the checkpoint is stored."
         )
-    return _log(trainer), trainer.state.max_steps
+    used = Engine.PREFIX_SHARED if trainer.seam is not None else Engine.TRL
+    trainer.restore_forward()
+    return Trained(_log(trainer), trainer.state.max_steps, used)
 
 
 def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpec) -> dict[str, Any]:
@@ -121,8 +165,6 @@ def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpe
     low = spec.precision is Precision.BFLOAT16
     return {
         "output_dir": str(context.scratch / phase),
-        "per_device_train_batch_size": plan.micro_batch,
-        "gradient_accumulation_steps": plan.accumulation,
         "gradient_checkpointing": cuda,
         "bf16": low,
         "use_cpu": not cuda,

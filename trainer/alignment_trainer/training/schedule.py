@@ -19,6 +19,8 @@ _ENOUGH_STEPS: Final = 50
 _MOST_EPOCHS: Final = 3
 _PAIRS_PER_STEP: Final = 16
 _MICRO_BATCH: Final = 8
+_TOKENS_PER_MICRO_BATCH: Final = 8192
+"""Enough to keep an accelerator or a CPU busy; lowered where memory does not do."""
 _CHECKPOINTS: Final = 10
 _EDIT_SFT_WEIGHT: Final = 0.2
 """On edits of a weak base, DPO alone lowers the likelihood of what both sides share (arXiv 2402.13228)."""
@@ -36,6 +38,8 @@ class Schedule:
     steps: int
     save_steps: int
     learning_rate: float
+    processes: int
+    tokens_per_micro_batch: int
     warm_start_learning_rate: float
     sft_weight: float
 
@@ -59,6 +63,8 @@ def make_schedule(spec: TrainingSpec, pairs: int, *, edits: bool, processes: int
         steps=steps,
         save_steps=checkpoint_steps(steps),
         learning_rate=spec.learning_rate or (1e-4 if lora else 1e-6),
+        processes=processes,
+        tokens_per_micro_batch=_TOKENS_PER_MICRO_BATCH,
         warm_start_learning_rate=(spec.warm_start.learning_rate if spec.warm_start else None)
         or (2e-4 if lora else 1e-5),
         sft_weight=spec.sft_weight if spec.sft_weight is not None else (_EDIT_SFT_WEIGHT if edits else 0.0),
@@ -70,8 +76,8 @@ def checkpoint_steps(steps: int) -> int:
     return max(1, steps // _CHECKPOINTS)
 
 
-def losses(spec: TrainingSpec, sft_weight: float) -> tuple[list[str], list[float]]:
-    """TRL's loss types and their weights.
+def losses(spec: TrainingSpec) -> tuple[list[str], list[float]]:
+    """TRL's loss types and their weights; the supervised term is ours, see ``losses.terms``.
 
     Conservative DPO (``smoothed``) is gone from TRL, but is a sum of two of its losses: with d = beta·margin and
     ε the label smoothing, sigmoid = −log σ(d) and robust = −log σ(d) − ε·d/(1−2ε), so
@@ -79,7 +85,5 @@ def losses(spec: TrainingSpec, sft_weight: float) -> tuple[list[str], list[float
     """
     if spec.loss is Loss.SMOOTHED:
         smoothing = spec.label_smoothing or 0.0
-        types, weights = ["sigmoid", "robust"], [2 - 2 * smoothing, 2 * smoothing - 1]
-    else:
-        types, weights = [str(spec.loss)], [1.0]
-    return ([*types, "sft"], [*weights, sft_weight]) if sft_weight > 0 else (types, weights)
+        return ["sigmoid", "robust"], [2 - 2 * smoothing, 2 * smoothing - 1]
+    return [str(spec.loss)], [1.0]

@@ -62,8 +62,9 @@ def run(context: StageContext) -> StageResult:
         policy = load_policy(model, spec)
     from alignment_trainer.training.loops import run_dpo
 
-    dpo_log, steps = run_dpo(context, policy, tokenizer, (train, selection), plan, warm_steps)
-    log += dpo_log
+    fresh = spec.lora is not None and spec.warm_start is None and not model.adapter
+    trained = run_dpo(context, policy, tokenizer, (train, selection), plan, warm_steps, fresh=fresh)
+    log += trained.log
     folder = context.scratch / "candidate"
     save_policy(policy, tokenizer, folder, base=base)
     seconds = time.monotonic() - clock
@@ -79,12 +80,12 @@ def run(context: StageContext) -> StageResult:
         started_time=started,
         finished_time=datetime.now(UTC),
         training=TrainingSummary(
-            steps=steps,
+            steps=trained.steps,
             pairs=len(train),
-            final_loss=next((entry["loss"] for entry in reversed(dpo_log) if "loss" in entry), None),
+            final_loss=next((entry["loss"] for entry in reversed(trained.log) if "loss" in entry), None),
             pairs_per_second=len(train) * plan.epochs / seconds,
             peak_memory_bytes=record["peakMemoryBytes"],
-            engine="TRL",
+            engine=str(trained.engine),
             adapter=spec.lora is not None,
         ),
     )

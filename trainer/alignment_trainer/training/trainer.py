@@ -1,0 +1,253 @@
+"""TRL's DPOTrainer with three changes: the forward that it calls, micro-batches by tokens, a reference that is given.
+
+Every loss, weighting, metric, checkpoint and callback is TRL's; what is added to its loss stands in ``losses``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from trl import DPOTrainer
+from trl.trainer import dpo_trainer
+
+from alignment_trainer.training.batching import MICRO_BATCHES, PairCollator, halve, pairs_in
+from alignment_trainer.training.losses import Term
+from alignment_trainer.training.prefix import attention, forward, selfcheck
+
+__all__ = ["PreferenceTrainer"]
+
+_log = logging.getLogger(__name__)
+_STATISTICS = ("entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy")
+"""Metrics that need the per-token statistics: TRL's names."""
+Reference = Callable[["PreferenceTrainer", Any], Any]
+
+
+class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
+    """DPO on tokenized pairs (columns prompt_ids, chosen_ids, rejected_ids).
+
+    collator: makes the micro-batches; its ``shared`` says whether the prefix-shared forward runs.
+    reference: called with this trainer and a dataset; returns it with ref_chosen_logps and ref_rejected_logps.
+    fresh_adapter: the adapter is new; the reference is the model without it.
+    second_model: whether the reference needs a model of its own in memory (full weights under FSDP).
+    terms: what is added to TRL's loss. only_terms: TRL's loss is left out.
+    strict: a forward that disagrees with TRL's is an error instead of a reason to go back to TRL's.
+    """
+
+    def __init__(
+        self,
+        *,
+        collator: PairCollator,
+        reference: Reference,
+        fresh_adapter: bool = False,
+        second_model: bool = False,
+        terms: tuple[Term, ...] = (),
+        only_terms: bool = False,
+        strict: bool = False,
+        **arguments: Any,
+    ) -> None:
+        self._collator = collator
+        self._reference = reference
+        self._fresh_adapter = fresh_adapter
+        self._terms = terms
+        self._strict = strict
+        self._seam: forward.Seam | None = None
+        self._checked = False
+        with contextlib.nullcontext() if second_model else _reference_is_given():
+            super().__init__(data_collator=collator.padded, **arguments)
+        self.data_collator = collator
+        if only_terms:
+            nothing: list[Any] = []
+            self.loss_types, self.loss_weights = nothing, nothing
+
+    @property
+    def collator(self) -> PairCollator:
+        """Makes the micro-batches."""
+        return self._collator
+
+    def moved(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A micro-batch on this process's device."""
+        device = self.accelerator.device
+        return {name: value.to(device) for name, value in batch.items()}
+
+    @property
+    def seam(self) -> forward.Seam | None:
+        """The prefix-shared forward, where it is in use."""
+        return self._seam
+
+    def restore_forward(self) -> None:
+        """Put TRL's forward and plain attention back on the model: training is over."""
+        if self._seam is not None:
+            self._seam.remove()
+            self._seam = None
+
+    # -- what TRL does when it is built ---------------------------------------------------------------------------
+
+    def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
+        if "prompt_ids" in dataset.column_names:
+            return dataset
+        return super()._prepare_dataset(dataset, *arguments, **named)
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:  # noqa: ARG002  TRL's signature
+        """TRL calls this once its own forward is on the model: the moment to put ours there, then to compute with it."""
+        if self._fresh_adapter and "ref" in self.model.peft_config:
+            self.model.delete_adapter(
+                "ref"
+            )  # TRL copied what is still zero; without it the adapter is switched off
+        if self._collator.shared and self._seam is None:
+            self._seam = self._install()
+        self.data_collator = self._collator
+        return self._reference(self, dataset)
+
+    def _install(self) -> forward.Seam:
+        config = self.model.config
+        heads = config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        precision = self.precision
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
+        backend = attention.choose_backend(self.accelerator.device, precision, heads, key_heads, size)
+        always = ("log_sum_sq_probs",) if self.use_weighting else ()
+        return forward.install(self.model, backend, always=always)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Number format of the passes."""
+        return torch.bfloat16 if self.args.bf16 else self.model.dtype
+
+    # -- one step -------------------------------------------------------------------------------------------------
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
+        """Forward and backward of all micro-batches of a step; returns the step's mean loss per pair."""
+        batches: list[dict[str, Any]] = inputs[MICRO_BATCHES]
+        if not self._checked:
+            self._check(model, batches[0])
+            self._checked = True
+        model.train()
+        if self._seam is not None:
+            self._seam.logging = self._logs_this_step()
+        while True:
+            try:
+                return self._step(model, batches)
+            except torch.OutOfMemoryError:
+                largest = max(batches, key=lambda batch: batch["input_ids"].numel())
+                if self.accelerator.num_processes > 1 or pairs_in(largest) == 1:
+                    raise
+            # Outside of the handler: the traceback holds the activations that did not fit.
+            batches = self._smaller(model, batches)
+
+    def _step(self, model: Any, batches: list[dict[str, Any]]) -> torch.Tensor:
+        total = sum(map(pairs_in, batches))
+        loss = torch.zeros((), device=self.accelerator.device)
+        before = {name: len(values) for name, values in self._metrics["train"].items()}
+        for number, batch in enumerate(batches, 1):
+            last = number == len(batches)
+            share = pairs_in(batch) / total
+            with self.accelerator.no_sync(model) if not last else contextlib.nullcontext():
+                with self.maybe_activation_offload_context, self.compute_loss_context_manager():
+                    part = self.compute_loss(model, self._prepare_inputs(batch))
+                self.accelerator.backward(part * share)
+            loss += part.detach() * share
+        self._average_metrics("train", before, [pairs_in(batch) / total for batch in batches])
+        return loss
+
+    def _smaller(self, model: Any, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same pairs in micro-batches of half the size, after memory ran out."""
+        model.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._collator.budget = max(1, self._collator.budget // 2)
+        _log.warning("out of memory: micro-batches of at most %d tokens from here on", self._collator.budget)
+        return [part for batch in batches for part in (halve(batch) if pairs_in(batch) > 1 else [batch])]
+
+    def prediction_step(
+        self,
+        model: Any,
+        inputs: Any,
+        prediction_loss_only: bool,  # noqa: ARG002, FBT001  transformers' signature
+        ignore_keys: Any = None,  # noqa: ARG002
+    ) -> tuple[torch.Tensor, None, None]:
+        """Mean loss per pair of a batch of the selection slice."""
+        batches: list[dict[str, Any]] = inputs[MICRO_BATCHES]
+        total = sum(map(pairs_in, batches))
+        before = {name: len(values) for name, values in self._metrics["eval"].items()}
+        loss = torch.zeros((), device=self.accelerator.device)
+        if self._seam is not None:
+            self._seam.logging = True
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in batches:
+                loss += self.compute_loss(model, self._prepare_inputs(batch)) * (pairs_in(batch) / total)
+        self._average_metrics("eval", before, [pairs_in(batch) / total for batch in batches])
+        return loss, None, None
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> torch.Tensor:  # noqa: FBT001
+        mode = "train" if self.model.training else "eval"
+        outputs: list[Any] = []
+
+        def recorded(**arguments: Any) -> Any:
+            outputs.append(model(**arguments))
+            return outputs[-1]
+
+        loss = super()._compute_loss(recorded, inputs, return_outputs)
+        for term in self._terms:
+            loss = loss + term(outputs[0].log_probs, inputs)
+        if mode == "train" and self._seam is not None and not self._seam.logging:
+            # The forward left the statistics out; what TRL made of the blanks is dropped, not averaged in.
+            for name in _STATISTICS:
+                self._metrics[mode][name].pop()
+                if not self._metrics[mode][name]:
+                    del self._metrics[mode][name]
+        result: torch.Tensor = loss
+        return result
+
+    def _average_metrics(self, mode: str, before: dict[str, int], shares: list[float]) -> None:
+        """Make one value of those that TRL noted per micro-batch, by share of pairs."""
+        for name, values in self._metrics[mode].items():
+            added = values[before.get(name, 0) :]
+            if len(added) == len(shares) and len(shares) > 1:
+                del values[-len(added) :]
+                values.append(sum(value * share for value, share in zip(added, shares, strict=True)))
+
+    def _logs_this_step(self) -> bool:
+        step, every = self.state.global_step + 1, self.args.logging_steps
+        return bool(
+            step == self.state.max_steps
+            or (step == 1 and self.args.logging_first_step)
+            or step % max(1, int(every)) == 0
+        )
+
+    def _check(self, model: Any, batch: dict[str, Any]) -> None:
+        """Once, before the first step: our forward against TRL's own, on two pairs at most."""
+        if self._seam is None:
+            return
+        while pairs_in(batch) > 2:
+            batch = halve(batch)[0]
+        with self.compute_loss_context_manager():
+            difference = selfcheck.disagreement(model, self._prepare_inputs(batch), self.precision)
+        if difference is None:
+            return
+        if self._strict:
+            raise RuntimeError(f"the prefix-shared forward differs from TRL's: {difference}")
+        _log.error(
+            "the prefix-shared forward differs from TRL's (%s); training goes on with TRL's", difference
+        )
+        self.restore_forward()
+        self._collator.shared = False
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+        """Not estimated: transformers' formula knows neither shared tokens nor frozen weights."""
+        return 0
+
+
+@contextlib.contextmanager
+def _reference_is_given() -> Iterator[None]:
+    """TRL neither loads a second model nor hashes all weights (0.3 GB/s, to name a cache that we do not use)."""
+    kept = dpo_trainer.hash_module, dpo_trainer.create_model_from_path
+    dpo_trainer.hash_module = lambda _model: ""
+    dpo_trainer.create_model_from_path = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        dpo_trainer.hash_module, dpo_trainer.create_model_from_path = kept
