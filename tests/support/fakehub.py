@@ -63,7 +63,7 @@ class _Hub(BaseHTTPRequestHandler):
         code = "EntryNotFound" if f"/resolve/{COMMIT}/" in path else "RevisionNotFound"
         self._send(404, b"{}", {"X-Error-Code": code if known else "RepoNotFound"})
 
-    do_GET = do_HEAD = answer_any  # noqa: N815  the base class's names
+    do_GET = do_HEAD = answer_any
 
     def _info(self) -> dict[str, Any]:
         files = sorted(path for path in self.folder.iterdir() if path.is_file())

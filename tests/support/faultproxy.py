@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(status, headers, answer, keep=fault.keep if fault is not None else None)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815  the base class's names
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
 
     def _read_body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
