@@ -1,0 +1,109 @@
+"""The default gate, and what log-probabilities may not do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from alignment_api.gate import decide
+from alignment_api.metrics import METRICS, MetricFamily, MetricName
+from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec
+from alignment_api.verdict import Result
+from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
+from alignment_trainer.evaluation.defaults import default_criteria
+from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.statistics import mean_by_cluster, proportion
+
+JUDGE = {"type": "RewardModel", "uri": "file:///judge/"}
+ACCURATE = Criterion.model_validate({"name": "direction", "metric": "preferenceAccuracy", "minimum": 0.5})
+
+
+def blocking(spec: EvaluationSpec, *, edits: bool) -> list[MetricName]:
+    return [c.metric for c in default_criteria(spec, edits=edits) if c.mode is CriterionMode.BLOCKING]
+
+
+@pytest.mark.parametrize(
+    ("judge", "edits", "first"),
+    [
+        (None, True, MetricName.EDIT_BURDEN),
+        (JUDGE, True, MetricName.WIN_RATE),
+        (JUDGE, False, MetricName.WIN_RATE),
+        (None, False, MetricName.PREFERENCE_ACCURACY),
+    ],
+    ids=["edits", "edits and a judge", "preferences and a judge", "preferences alone"],
+)
+def test_a_release_rests_on_generated_texts_wherever_they_can_be_compared(
+    judge: dict[str, str] | None, edits: bool, first: MetricName
+) -> None:
+    spec = EvaluationSpec.model_validate({"judge": judge} if judge else {})
+    metrics = blocking(spec, edits=edits)
+    assert metrics[0] is first
+    assert {MetricName.FLUENCY_GAP, MetricName.DEGENERATE_RATE, MetricName.CHOSEN_LOG_RATIO} <= set(metrics)
+    families = {METRICS[m].family for m in metrics}
+    assert (MetricFamily.SUPERIORITY in families) == (judge is not None or edits)
+
+
+def test_sets_that_the_user_gives_block_and_the_gate_stays_within_its_sixteen() -> None:
+    sets = [{"name": f"s{n}", "uri": "s3://eval/x.jsonl"} for n in range(16)]
+    spec = EvaluationSpec.model_validate({"anchors": sets, "refusals": sets[:2]})
+    criteria = default_criteria(spec, edits=True)
+    assert len(criteria) <= 16
+    assert len({c.name for c in criteria}) == len(criteria)
+    assert {"refusal-s0", "refusal-s1", "anchor-s0"} <= {c.name for c in criteria}
+
+
+def good(count: int = 400) -> Measurement:
+    return Measurement(proportion([1.0] * (count - 40) + [0.0] * 40, [""] * count))
+
+
+def test_accuracy_alone_releases_nothing_where_texts_can_be_compared() -> None:
+    evidence = gather_evidence((ACCURATE,), lambda _n, _s: good(), Alpha(0.05), comparable=True)
+    verdict = decide((ACCURATE,), evidence)
+    assert verdict.result is Result.INCONCLUSIVE
+    assert "add a blocking criterion on editBurden or winRate" in str(verdict.criteria[0].message)
+
+
+def test_accuracy_alone_needs_every_counter_metric_where_nothing_can_be_compared() -> None:
+    evidence = gather_evidence((ACCURATE,), lambda _n, _s: good(), Alpha(0.05), comparable=False)
+    assert "add blocking criteria on fluencyGap, degenerateRate, chosenLogRatio, lengthRatio" in str(
+        evidence.criteria[0].message
+    )
+    criteria = default_criteria(EvaluationSpec(), edits=False)
+    evidence = gather_evidence(criteria, lambda _n, _s: good(), Alpha(0.05), comparable=False)
+    assert evidence.criteria[0].estimate == pytest.approx(0.9)
+
+
+def test_accuracy_beside_a_superiority_criterion_is_an_ordinary_criterion() -> None:
+    burden = Criterion.model_validate({"name": "edits", "metric": "editBurden", "maximum": 0.0})
+    evidence = gather_evidence((burden, ACCURATE), lambda _n, _s: good(), Alpha(0.05), comparable=True)
+    assert evidence.criteria[1].estimate == pytest.approx(0.9)
+
+
+def test_superiority_draws_on_the_budget_and_counter_metrics_do_not() -> None:
+    criteria = default_criteria(EvaluationSpec(), edits=True)
+    evidence = gather_evidence(criteria, lambda _n, _s: good(), Alpha(0.05 / 52), comparable=True)
+    alphas = {e.criterion.name: e.alpha for e in evidence.criteria}
+    assert alphas["edits"] == pytest.approx(0.05 / 52)
+    assert alphas["language"] == pytest.approx(0.05)
+    assert alphas["direction"] == pytest.approx(0.05), "a dry run decides nothing and spends nothing"
+
+
+def test_a_stricter_criterion_keeps_its_own_confidence() -> None:
+    strict = Criterion.model_validate(
+        {"name": "edits", "metric": "editBurden", "maximum": 0.0, "confidence": 0.9999}
+    )
+    evidence = gather_evidence((strict,), lambda _n, _s: good(), Alpha(0.05 / 52), comparable=True)
+    assert evidence.criteria[0].alpha == pytest.approx(0.0001)
+
+
+def test_a_miss_with_enough_data_says_that_the_effect_is_probably_smaller() -> None:
+    criterion = default_criteria(EvaluationSpec(), edits=True)[0]
+    rng = np.random.default_rng(0)
+    small = Measurement(mean_by_cluster(list(rng.normal(-0.001, 0.05, 400)), [""] * 400))
+    (found,) = gather_evidence((criterion,), lambda _n, _s: small, Alpha(0.05), comparable=True).criteria
+    assert found.needed_pairs is None
+    assert "400 observations were enough" in str(found.message)
+    wide = Measurement(mean_by_cluster(list(rng.normal(-0.01, 0.4, 400)), [""] * 400))
+    (found,) = gather_evidence((criterion,), lambda _n, _s: wide, Alpha(0.05), comparable=True).criteria
+    assert found.needed_pairs is not None
+    assert found.needed_pairs > 400
