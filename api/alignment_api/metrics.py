@@ -140,7 +140,7 @@ METRICS: Final[dict[MetricName, MetricInfo]] = {
         "ratio (0 to 1)",
         Better.HIGHER,
         MetricFamily.COUNTER,
-        "Preference accuracy of the cohort where it is lowest.",
+        "Preference accuracy of the cohort for which least can be promised.",
     ),
     MetricName.REFUSAL_RATE: MetricInfo(
         "ratio, difference to the champion (-1 to 1)",
