@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,15 @@ from alignment_api.names import KIND
 from alignment_api.run import AlignmentRun
 from alignment_cli.errors import CommandError
 
-__all__ = ["load_manifest", "new_manifest"]
+__all__ = ["invalid", "load_manifest", "new_manifest", "parse_manifest"]
 
 _MAXIMUM_ERRORS = 5
+_PATTERNS = {
+    r"^[a-z]([-a-z0-9]*[a-z0-9])?$": "must be lower-case letters, digits and hyphens, beginning with a letter",
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "must be lower-case letters, digits, hyphens and dots",
+    r"^https?://[^\s]+$": "must be a URL: http://host:port or https://host",
+}
+"""What the patterns of names and addresses mean, for people."""
 
 
 def load_manifest(path: Path) -> AlignmentRun:
@@ -24,46 +32,78 @@ def load_manifest(path: Path) -> AlignmentRun:
     """
     import yaml
 
+    from alignment_cli.documents import read_documents
+
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} cannot be read ({error}); give a readable YAML file.") from None
+        documents = read_documents(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read ({error.strerror}); give a readable YAML file.") from None
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is not text ({error.reason}); give a YAML file in UTF-8.") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{path} is not YAML: {error}") from None
     runs = [found for found in documents if isinstance(found, dict) and found.get("kind", KIND) == KIND]
     if len(runs) != 1:
-        raise CommandError(f"{path} holds {len(runs)} AlignmentRuns; exactly one is needed.")
+        kinds = ", ".join(
+            str(found.get("kind")) if isinstance(found, dict) else "no mapping" for found in documents
+        )
+        raise CommandError(
+            f"{path} holds {len(runs)} AlignmentRuns ({kinds or 'it is empty'}); exactly one is needed."
+        )
     return parse_manifest(runs[0], str(path))
 
 
 def parse_manifest(document: dict[str, Any], source: str) -> AlignmentRun:
-    """A parsed manifest as a run. Raises CommandError naming the source and every wrong field."""
+    """A parsed manifest as a run, with types as strict as the API server's: "8" is no number, true is not 1.
+
+    Raises CommandError naming the source and every wrong field.
+    """
     try:
-        return AlignmentRun.model_validate(document)
+        return AlignmentRun.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        lines = [
-            f"  {'.'.join(str(part) for part in p['loc']) or 'manifest'}: {_words(p)}"
-            for p in problems[:_MAXIMUM_ERRORS]
-        ]
-        if len(problems) > _MAXIMUM_ERRORS:
-            lines.append(f"  and {len(problems) - _MAXIMUM_ERRORS} more")
-        raise CommandError(f"{source} is not a valid AlignmentRun:\n" + "\n".join(lines)) from None
+        raise invalid(f"{source} is not a valid AlignmentRun", error) from None
+
+
+def invalid(what: str, error: ValidationError) -> CommandError:
+    """The error for a person: ``what`` and, line by line, each wrong field, what is wrong with it and the remedy."""
+    problems = error.errors(include_url=False, include_input=False)
+    lines = [
+        f"  {'.'.join(str(part) for part in p['loc']) or 'manifest'}: {_words(p)}"
+        for p in problems[:_MAXIMUM_ERRORS]
+    ]
+    if len(problems) > _MAXIMUM_ERRORS:
+        lines.append(f"  and {len(problems) - _MAXIMUM_ERRORS} more")
+    return CommandError(f"{what}:\n" + "\n".join(lines))
 
 
 def new_manifest(run: AlignmentRun, name: str) -> dict[str, Any]:
-    """A fresh manifest from an old run: same spec, new name, nothing of its life, no decision."""
+    """A fresh manifest from an old run: same spec, new name, nothing of its life, no decision.
+
+    Raises CommandError for a name that no run may have.
+    """
     spec = run.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     spec.get("gate", {}).pop("decision", None)
     spec.pop("suspend", None)
     metadata: dict[str, Any] = {"name": name}
     if run.metadata.namespace != "default":
         metadata["namespace"] = run.metadata.namespace
-    return {"apiVersion": run.api_version, "kind": run.kind, "metadata": metadata, "spec": spec}
+    document = {"apiVersion": run.api_version, "kind": run.kind, "metadata": metadata, "spec": spec}
+    parse_manifest(document, f"A clone named {name!r}")
+    return document
 
 
 def _words(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown field; see docs/reference.md for the fields there are"
+    if problem["type"] == "string_pattern_mismatch":
+        pattern = problem["ctx"]["pattern"]
+        return _PATTERNS.get(pattern) or _scheme_words(pattern) or f"must match the pattern {pattern}"
     return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _scheme_words(pattern: str) -> str | None:
+    schemes = re.match(r"\^\(([a-z0-9|]+)\)://", pattern)
+    if schemes is None:
+        return None
+    known = [f"{scheme}://" for scheme in schemes[1].split("|")]
+    return f"must be a URI that begins with {', '.join(known[:-1])} or {known[-1]}, without blanks (%20)"
