@@ -12,20 +12,22 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from alignment_api.exitcodes import StageExit
 from alignment_api.names import StageName
 from alignment_api.stage import StageRequest, StageResult
+from alignment_trainer.errors import DataError, RequestError
 from alignment_trainer.runtime.context import StageContext
-from alignment_trainer.runtime.failures import SCRATCH, explain
+from alignment_trainer.runtime.failures import explain
 from alignment_trainer.runtime.progress import PROGRESS_FILE, ProgressReporter
 from alignment_trainer.runtime.request import read_request
 from alignment_trainer.runtime.results import existing_result, say_failure, say_result, store_result
+from alignment_trainer.runtime.scratch import open_scratch
 from alignment_trainer.runtime.server import serve
 from alignment_trainer.storage.registry import Stores
 
@@ -42,9 +44,7 @@ _MODULES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="alignment-trainer", description="Run one stage of an alignment run."
-    )
+    parser = _Parser(prog="alignment-trainer", description="Run one stage of an alignment run.")
     parser.add_argument("stage", choices=[str(stage) for stage in StageName])
     parser.add_argument("--request", type=Path, required=True, metavar="FILE", help="the stage request, JSON")
     parsed = parser.parse_args(arguments)
@@ -61,6 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
     return StageExit.DONE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistyped command in the stage contract's own exit code; argparse's 2 would be tried again."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(StageExit.REQUEST_INVALID, f"{self.prog}: {message}\n")
+
+
 def run_stage(request: StageRequest, stop: threading.Event) -> StageResult:
     """Carry out a request, or re-emit the result of an earlier attempt at the same input."""
     stores = Stores(request.spec.storage)
@@ -71,25 +79,21 @@ def run_stage(request: StageRequest, stop: threading.Event) -> StageResult:
         return earlier
     file = os.environ.get(PROGRESS_FILE)
     reporter = ProgressReporter(request.stage, Path(file) if file else None)
-    scratch = _scratch(request)
+    scratch = open_scratch(request)
     with serve(reporter) as port:
         run = f"{request.run.namespace}/{request.run.name}"
         _log.info(
             "stage %s, attempt %d of %s, progress on port %d", request.stage, request.attempt, run, port
         )
         context = StageContext(request=request, store=stores, scratch=scratch, progress=reporter, stop=stop)
-        result: StageResult = import_module(_MODULES[request.stage]).run(context)
+        try:
+            result: StageResult = import_module(_MODULES[request.stage]).run(context)
+        except (RequestError, DataError):
+            shutil.rmtree(scratch, ignore_errors=True)  # the run ends with these: nobody comes back for it
+            raise
     store_result(request, result, artifacts)
     shutil.rmtree(scratch, ignore_errors=True)
     return result
-
-
-def _scratch(request: StageRequest) -> Path:
-    """A folder named after the input, so that a new attempt on the same machine finds what the last one left."""
-    root = Path(os.environ.get(SCRATCH) or tempfile.gettempdir())
-    folder = root / f"alignment-{request.run.uid[:8]}-{request.stage}-{request.input_digest[-12:]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _fail(error: Exception) -> int:

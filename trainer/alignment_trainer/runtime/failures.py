@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from alignment_trainer.errors import RequestError, StageError, TemporaryError
+from alignment_trainer.runtime.scratch import SCRATCH
 
-__all__ = ["SCRATCH", "Defect", "OutOfMemory", "explain"]
+__all__ = ["Defect", "OutOfMemory", "explain"]
 
-SCRATCH: Final = "ALIGNMENT_SCRATCH"
-"""Environment variable: folder for models and checkpoints in work; absent: the system's temporary folder."""
 _PACKAGE: Final = Path(__file__).parent.parent
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CLOSED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})

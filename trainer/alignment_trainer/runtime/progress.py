@@ -6,6 +6,7 @@ nothing about the pace of training.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -54,7 +55,10 @@ class ProgressReporter:
             due = now - self._written >= _WRITE_SECONDS or step >= steps
             if self._file is not None and due:
                 self._written = now
-                self._write(self._file)
+                with contextlib.suppress(
+                    OSError
+                ):  # a disk without room for a courtesy must not end a training
+                    self._write(self._file)
 
     def snapshot(self) -> tuple[ProgressStatus, dict[str, float]]:
         """The present state and the latest value of each metric."""

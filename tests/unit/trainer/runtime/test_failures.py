@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from alignment_api.stage import StageFailure, StageResult, read_termination_message
-from alignment_trainer.errors import DataError
+from alignment_api.stage import StageFailure, StageRequest, StageResult, read_termination_message
+from alignment_trainer.errors import DataError, RequestError
+from alignment_trainer.main import main
 from alignment_trainer.runtime.failures import explain
+from alignment_trainer.runtime.scratch import open_scratch, remove_scratch
 from support.models import full_weights
 from support.publishing import Publishable
 
@@ -107,6 +109,42 @@ def test_disk_that_takes_no_more_ends_with_75_and_no_traceback(tmp_path: Path) -
     assert not (tmp_path / "s" / "publish" / "aliases").exists()
 
 
+def test_scratch_is_closed_to_others_and_goes_when_the_run_ends(tmp_path: Path) -> None:
+
+    _, file = publish_request(tmp_path)
+    request = StageRequest.model_validate_json(file.read_text())
+    folder = open_scratch(request)
+    try:
+        assert folder.stat().st_mode & 0o077 == 0
+        assert open_scratch(request) == folder  # what an attempt left is found by the next
+    finally:
+        remove_scratch(request.run.uid)
+    assert not folder.exists()
+
+
+def test_scratch_that_somebody_else_laid_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    _, file = publish_request(tmp_path)
+    request = StageRequest.model_validate_json(file.read_text())
+    monkeypatch.setenv("ALIGNMENT_SCRATCH", str(tmp_path / "shared"))
+    folder = open_scratch(request)
+    folder.rmdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.symlink_to(elsewhere)
+    with pytest.raises(RequestError, match="another user"):
+        open_scratch(request)
+
+
+def test_a_mistyped_command_is_final() -> None:
+
+    with pytest.raises(SystemExit) as ended:
+        main(["prepair", "--request", "x"])
+    assert ended.value.code == 64
+
+
 def test_target_that_is_a_file_ends_with_64_and_names_it(tmp_path: Path) -> None:
     _, file = publish_request(tmp_path)
     (tmp_path / "s" / "publish").write_text("in the way")
@@ -117,3 +155,4 @@ def test_target_that_is_a_file_ends_with_64_and_names_it(tmp_path: Path) -> None
     assert word.reason == "KeyIsFolder"
     assert (tmp_path / "s" / "publish").as_uri() in word.message
     assert "Traceback" not in done.stderr
+    assert list((tmp_path / "scratch").iterdir()) == []  # nobody comes back for it

@@ -32,6 +32,12 @@ def request_in(folder: Path) -> StageRequest:
     )
 
 
+def test_progress_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None:
+    reporter = ProgressReporter(StageName.TRAIN, tmp_path / "gone" / "progress.json")
+    reporter.update(3, 3)
+    assert reporter.snapshot()[0].percent == 100
+
+
 class Clock:
     def __init__(self) -> None:
         self.seconds = 0.0
