@@ -62,7 +62,7 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
 
     spec = run.spec
     stores = open_stores(spec.storage)
-    pins = pin_models(spec, stores)
+    pins = pin_models(spec, stores, remember=False)
     text = ModelText.load(lambda name: read_model_file(pins.model, name, stores, folder), pins.model.uri)
     erased = uris.join(spec.artifacts.uri, EXCLUSIONS)
     work = Assembly(

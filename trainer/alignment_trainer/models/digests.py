@@ -37,29 +37,46 @@ def model_sums(
     *,
     cache: str | None = None,
     cache_store: ObjectStore | None = None,
+    remember: bool = True,
 ) -> ModelSums:
-    """Digest and sums of a model folder. cache: folder URI for sums that have to be computed; needs cache_store."""
+    """Digest and sums of a model folder.
+
+    cache: folder URI for sums that have to be computed; needs cache_store. remember: also write there.
+    """
     declared = read_sums(store, folder.uri)
     if declared is not None:
         sums = _declared(folder, {name: sha256 for name, sha256 in declared.items() if counts(name)})
         return ModelSums(sums_digest(declared), sums)
-    sums = _cached(folder, store, cache, cache_store)
+    sums = _cached(folder, store, cache, cache_store, remember=remember)
     return ModelSums(sums_digest(sums), sums)
 
 
 def _cached(
-    folder: ModelFolder, store: ObjectStore, cache: str | None, cache_store: ObjectStore | None
+    folder: ModelFolder,
+    store: ObjectStore,
+    cache: str | None,
+    cache_store: ObjectStore | None,
+    *,
+    remember: bool,
 ) -> dict[str, str]:
     if cache is None or cache_store is None:
         return _computed(folder, store)
     kept_uri = uris.join(cache, _state(folder) + ".json")
     if cache_store.stat(kept_uri) is not None:
-        kept = json.loads(cache_store.get(kept_uri)[0])
+        kept = _read(cache_store.get(kept_uri)[0])
         if isinstance(kept, dict) and kept.keys() == folder.files.keys():
             return {str(name): str(sha256) for name, sha256 in kept.items()}
     sums = _computed(folder, store)
-    cache_store.put(kept_uri, json.dumps(sums, sort_keys=True).encode())
+    if remember:
+        cache_store.put(kept_uri, json.dumps(sums, sort_keys=True).encode())
     return sums
+
+
+def _read(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None  # damaged: computed anew
 
 
 def _declared(folder: ModelFolder, declared: dict[str, str]) -> dict[str, str]:

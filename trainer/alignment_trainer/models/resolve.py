@@ -14,7 +14,7 @@ from alignment_trainer.errors import RequestError
 from alignment_trainer.models import hub
 from alignment_trainer.models.aliases import alias_uri, is_alias, read_alias
 from alignment_trainer.models.digests import model_sums
-from alignment_trainer.models.folder import BASE, inspect_folder, parse_base
+from alignment_trainer.models.folder import BASE, ModelFolder, inspect_folder, parse_base
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.store import ObjectStore
 
@@ -38,13 +38,13 @@ def digest_cache(spec: AlignmentRunSpec) -> str:
     return uris.join(spec.artifacts.uri, "cache", "digests") + "/"
 
 
-def pin_models(spec: AlignmentRunSpec, stores: StoreOf) -> ModelPins:
-    """Pin model, champion and publish alias of a spec.
+def pin_models(spec: AlignmentRunSpec, stores: StoreOf, *, remember: bool = True) -> ModelPins:
+    """Pin model, champion and publish alias of a spec. remember: keep computed digests among the artifacts.
 
     The publish alias is read first: if it is also the champion and moves in between, publishing will find
     that it moved, and never the other way round.
     """
-    resolver = Resolver(stores, digest_cache(spec))
+    resolver = Resolver(stores, digest_cache(spec), remember=remember)
     published = alias_uri(spec.publish.uri, spec.publish.alias)
     present = read_alias(published, stores(published))
     model = resolver.pin(spec.model.uri)
@@ -60,11 +60,16 @@ def pin_models(spec: AlignmentRunSpec, stores: StoreOf) -> ModelPins:
 
 
 class Resolver:
-    """Pins model URIs. cache: folder URI for digests that had to be computed; None computes them each time."""
+    """Pins model URIs.
 
-    def __init__(self, stores: StoreOf, cache: str | None = None) -> None:
+    cache: folder URI for digests that had to be computed; None computes them each time. remember: False reads the
+    cache and leaves it as it is.
+    """
+
+    def __init__(self, stores: StoreOf, cache: str | None = None, *, remember: bool = True) -> None:
         self._stores = stores
         self._cache = cache
+        self._remember = remember
 
     def pin(self, uri: str) -> ModelPin:
         """Pin a model. Raises RequestError, with the remedy, for what is missing or cannot be used."""
@@ -100,15 +105,18 @@ class Resolver:
         folder = inspect_folder(uri, store)
         if folder.adapter:
             self._require_base(folder.uri, store)
+        return self._pin_files(folder, store)
+
+    def _pin_files(self, folder: ModelFolder, store: ObjectStore) -> ModelPin:
         cache_store = self._stores(self._cache) if self._cache else None
-        found = model_sums(folder, store, cache=self._cache, cache_store=cache_store)
+        found = model_sums(folder, store, cache=self._cache, cache_store=cache_store, remember=self._remember)
         version = uris.name(folder.uri) if uris.name(uris.parent(folder.uri)) == "versions" else None
         return ModelPin(uri=folder.uri, digest=found.digest, version=version)
 
     def _require_base(self, folder: str, store: ObjectStore) -> None:
         place = uris.join(folder, BASE)
         base = parse_base(store.get(place)[0], place)
-        pin = self.pin(base.uri)
+        pin = self._pin_base(base.uri, place)
         if base.digest is None:
             raise RequestError(
                 f'{place} has no digest; the base has {pin.digest} now. If that is the one, add "digest": "{pin.digest}".',
@@ -120,3 +128,27 @@ class Resolver:
                 "the base was changed. Restore it, or train the adapter anew.",
                 reason="BaseChanged",
             )
+
+    def _pin_base(self, uri: str, place: str) -> ModelPin:
+        """Pin what an adapter lies on: full weights, by a URI that does not move."""
+        if uri.startswith(hub.SCHEME):
+            pin = hub.pin(uri)
+            if pin.uri != uri.rstrip("/"):
+                raise RequestError(
+                    f"{place} names {uri}, which may move; write the commit: {pin.uri}.", reason="BaseInvalid"
+                )
+            return pin
+        store = self._stores(uri)
+        if is_alias(uri):
+            raise RequestError(
+                f"{place} names the alias {uri}, which moves; name the version folder that it points to.",
+                reason="BaseInvalid",
+            )
+        folder = inspect_folder(uri, store)
+        if folder.adapter:
+            raise RequestError(
+                f"{place} names {uri}, which is an adapter itself; merge that one into its base and name the result, or "
+                "train the adapter on the full weights.",
+                reason="BaseInvalid",
+            )
+        return self._pin_files(folder, store)

@@ -21,6 +21,7 @@ from alignment_trainer.models.aliases import (
 )
 from alignment_trainer.models.fetch import fetch_model, read_model_file
 from alignment_trainer.models.resolve import Resolver
+from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import SUMS, upload_folder
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.storage.store import ConditionFailed
@@ -73,6 +74,33 @@ class TestRefusals:
         uri = adapter(tmp_path / "adapter", base)
         (tmp_path / "adapter" / "base.json").unlink()
         assert refused(uri).reason == "BaseMissing"
+
+    @pytest.mark.parametrize("on", ["itself", "another adapter"])
+    def test_adapter_on_an_adapter(self, tmp_path: Path, on: str) -> None:
+        base = full_weights(tmp_path / "base")
+        first = adapter(tmp_path / "first", base)
+        uri = first if on == "itself" else adapter(tmp_path / "second", base)
+        (tmp_path / uris.name(uri) / "base.json").write_text(
+            json.dumps({"uri": first, "digest": "sha256:" + "0" * 64})
+        )
+        error = refused(uri)
+        assert error.reason == "BaseInvalid"
+        assert "an adapter itself" in error.message
+
+    def test_adapter_on_an_alias_which_may_move(self, tmp_path: Path) -> None:
+        uri = adapter(tmp_path / "adapter", full_weights(tmp_path / "base"))
+        moving = f"{tmp_path.as_uri()}/models/aliases/champion"
+        (tmp_path / "adapter" / "base.json").write_text(
+            json.dumps({"uri": moving, "digest": "sha256:" + "0" * 64})
+        )
+        assert "name the version folder" in refused(uri).message
+
+    def test_base_outside_of_its_folder(self, tmp_path: Path) -> None:
+        uri = adapter(tmp_path / "adapter", full_weights(tmp_path / "base"))
+        (tmp_path / "adapter" / "base.json").write_text(
+            json.dumps({"uri": f"{tmp_path.as_uri()}/x/../base/", "digest": "sha256:" + "0" * 64})
+        )
+        assert refused(uri).reason == "UriInvalid"
 
     def test_adapter_whose_base_has_no_digest_is_told_the_digest(self, tmp_path: Path) -> None:
         base = full_weights(tmp_path / "base")
