@@ -13,7 +13,21 @@ if TYPE_CHECKING:
     from alignment_api.spec import StorageSpec
     from alignment_trainer.storage.registry import Stores
 
-__all__ = ["open_stores", "trainer_errors"]
+__all__ = ["open_stores", "storage_at", "trainer_errors"]
+
+
+def storage_at(endpoint: str | None, storage: StorageSpec | None = None) -> StorageSpec:
+    """``storage`` (omitted: boto3's own chain) with the endpoint of ``--endpoint``. Raises CommandError when it is no URL."""
+    from pydantic import ValidationError
+
+    from alignment_api.spec import StorageSpec
+    from alignment_cli.manifests import invalid
+
+    known = storage.to_wire() if storage is not None else {}
+    try:
+        return StorageSpec.model_validate(known | ({"endpoint": endpoint} if endpoint is not None else {}))
+    except ValidationError as error:
+        raise invalid("--endpoint is not valid", error) from None
 
 
 def open_stores(storage: StorageSpec | None = None) -> Stores:

@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from alignment_cli.commands.options import OutputOption
+from alignment_cli.commands.options import Endpoint, OutputOption
 from alignment_cli.output import Output, emit, say
 
 __all__ = ["register"]
 
 _Publish = Annotated[str, typer.Argument(help="Publish URI, as in spec.publish.uri.", show_default=False)]
 _Alias = Annotated[str, typer.Option("--alias", help="Name of the alias.")]
-_Endpoint = Annotated[str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,13 +28,13 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    uri: _Publish, alias: _Alias = "champion", endpoint: _Endpoint = None, output: OutputOption = Output.TEXT
+    uri: _Publish, alias: _Alias = "champion", endpoint: Endpoint = None, output: OutputOption = Output.TEXT
 ) -> None:
     """Show where an alias points, what it pointed to before, and which versions there are."""
-    from alignment_api.spec import StorageSpec
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
-    stores = open_stores(StorageSpec(endpoint=endpoint))
+    _require_valid(uri, alias)
+    stores = open_stores(storage_at(endpoint))
     with trainer_errors():
         from alignment_trainer.models.aliases import alias_uri, read_alias, versions
 
@@ -58,16 +57,29 @@ def move(
     uri: _Publish,
     version: Annotated[str, typer.Argument(help="Version to point to.", show_default=False)],
     alias: _Alias = "champion",
-    endpoint: _Endpoint = None,
+    endpoint: Endpoint = None,
 ) -> None:
     """Point an alias to a published version, unless someone else moves it at the same moment."""
-    from alignment_api.spec import StorageSpec
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
-    stores = open_stores(StorageSpec(endpoint=endpoint))
+    _require_valid(uri, alias)
+    stores = open_stores(storage_at(endpoint))
     with trainer_errors():
         from alignment_trainer.models.aliases import set_alias
 
         moved = set_alias(uri, alias, version, stores(uri), now=datetime.now(UTC), by=getpass.getuser())
     before = moved.previous.version if moved.previous else "nothing"
     say(f"{alias}: {before} → {version}")
+
+
+def _require_valid(uri: str, alias: str) -> None:
+    """Refuse what no run could have published under."""
+    from pydantic import ValidationError
+
+    from alignment_api.spec import PublishSpec
+    from alignment_cli.manifests import invalid
+
+    try:
+        PublishSpec(uri=uri, alias=alias)
+    except ValidationError as error:
+        raise invalid("The publish URI or the alias is not valid", error) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment_cli.backend import choose
-from alignment_cli.commands.options import Context, Name, Namespace, OutputOption, State
+from alignment_cli.commands.options import Context, Endpoint, Name, Namespace, OutputOption, State
 from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, emit, say
 
@@ -33,10 +33,7 @@ def report(
     show: Annotated[
         bool | None, typer.Option("--open/--no-open", help="Open it in the browser (default: on a terminal).")
     ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option("--endpoint", help="Reach the store here, e.g. through a forwarded port."),
-    ] = None,
+    endpoint: Endpoint = None,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -46,7 +43,7 @@ def report(
     import json
 
     from alignment_api.names import StageName
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
     backend = choose(state, namespace, context)
     run = backend.get(name)
@@ -59,8 +56,7 @@ def report(
         raise CommandError(
             f"The report of {name} is in {folder}, which only pods of the cluster can read; copy report.html from there."
         )
-    storage = run.spec.storage.model_copy(update={"endpoint": endpoint}) if endpoint else run.spec.storage
-    store = open_stores(storage)(folder)
+    store = open_stores(storage_at(endpoint, run.spec.storage))(folder)
     with trainer_errors():
         if output is not Output.TEXT:
             emit(json.loads(store.get(f"{folder}report.json")[0]), output)
@@ -88,23 +84,28 @@ def delete(
     context: Context = None,
 ) -> None:
     """Delete a run and what still works for it."""
-    from alignment_cli.stores import open_stores, trainer_errors
-
     backend = choose(state, namespace, context)
     run = backend.get(name)
     what = f"run {name}" + (" and its artifacts" if artifacts else "")
     if not yes and sys.stdin.isatty() and not typer.confirm(f"Delete {what}?"):
         raise typer.Exit(1)
-    backend.delete(name)
-    if artifacts:
-        with trainer_errors():
-            folder = _folder(run)
-            from alignment_trainer.storage.folders import delete_folder
-
-            count = delete_folder(open_stores(run.spec.storage)(folder), folder)
-        say(f"Deleted {what}: {count} objects below {folder}")
-    else:
+    if not artifacts:
+        backend.delete(name)
         say(f"Deleted {what}.")
+        return
+    from alignment_cli.stores import open_stores, trainer_errors
+
+    folder = _folder(run)
+    stores = open_stores(run.spec.storage)
+    with trainer_errors():
+        from alignment_trainer.storage.folders import delete_folder, list_folder
+
+        list_folder(
+            stores(folder), folder
+        )  # a store that cannot be reached is found out before the run is gone
+        backend.delete(name)
+        count = delete_folder(stores(folder), folder)
+    say(f"Deleted {what}: {count} objects below {folder}")
 
 
 def collect(
@@ -112,11 +113,12 @@ def collect(
     retention_days: Annotated[int, typer.Option(help="Delete finished runs older than this.", min=1)] = 90,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
     at_most: Annotated[int, typer.Option(help="Delete at most so many runs.", min=1)] = 1000,
+    endpoint: Endpoint = None,
 ) -> None:
     """Delete the stored folders of runs older than the retention; never of a run whose version an alias points to."""
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
-    stores = open_stores()
+    stores = open_stores(storage_at(endpoint))
     now = datetime.now(UTC)
     with trainer_errors():
         from alignment_trainer.publishing.retention import collect_expired, expired_runs

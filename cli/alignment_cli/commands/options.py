@@ -35,4 +35,6 @@ State = Annotated[
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of a run on a cluster.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl context of the cluster.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")]
-Endpoint = Annotated[str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store.")]
+Endpoint = Annotated[
+    str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store, e.g. a forwarded port.")
+]

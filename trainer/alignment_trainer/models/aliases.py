@@ -17,6 +17,7 @@ from alignment_api.stage import RunIdentity
 from alignment_trainer.errors import RequestError
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import SUMS, read_sums, sums_digest
+from alignment_trainer.storage.probe import require_conditional_puts
 from alignment_trainer.storage.store import Absent, ConditionFailed, Matches, ObjectInfo, ObjectStore
 
 __all__ = [
@@ -100,7 +101,8 @@ def set_alias(
 ) -> Alias:
     """Point an alias to a published version: how a release is rolled back.
 
-    Raises RequestError VersionMissing, or AliasMoved when someone else moved it meanwhile.
+    Raises RequestError VersionMissing, AliasMoved when someone else moved it meanwhile, or
+    ConditionalPutsUnsupported for a store where two could move it at once.
     """
     folder = version_folder(publish_uri, version)
     sums = read_sums(store, folder)
@@ -110,6 +112,7 @@ def set_alias(
             f"{folder} is not a published version; published are (last five): {known}.",
             reason="VersionMissing",
         )
+    require_conditional_puts(store, publish_uri)
     uri = alias_uri(publish_uri, alias)
     present = read_alias(uri, store)
     wanted = Alias(
