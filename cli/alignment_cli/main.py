@@ -6,6 +6,7 @@ Modules of the verbs are small and import what is heavy inside the function that
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -17,6 +18,11 @@ from alignment_cli.commands import alias, artifacts, data, demo, manage, plannin
 from alignment_cli.errors import CommandError
 
 __all__ = ["app", "main"]
+
+_FOR_THE_PERSON = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS}
+)
+"""What another path or another right would mend; a full disk, say, is not one of them."""
 
 app = typer.Typer(
     name="align",
@@ -42,6 +48,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if os.environ.get("ALIGN_TRACEBACK"):
+            raise
+        _unusable(error)
     except Exception as error:
         if os.environ.get("ALIGN_TRACEBACK"):
             raise
@@ -52,6 +62,13 @@ def main() -> None:
     if code == AlignExit.INTERRUPTED:
         _interrupted()
     sys.exit(code or 0)
+
+
+def _unusable(error: OSError) -> None:
+    """A folder or file of this machine that cannot be used: the state folder, most often."""
+    code = AlignExit.REQUEST_INVALID if error.errno in _FOR_THE_PERSON else AlignExit.OTHER
+    place = f"{error.filename} cannot be used" if error.filename else "A file or folder cannot be used"
+    _end(f"{place}: {error.strerror or type(error).__name__}. Mend that, or name another place.", code)
 
 
 def _interrupted() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 from alignment_api.names import STAGES, StageName
 from alignment_api.run import AlignmentRun
 from alignment_cli.backend import DEFAULT_STATE
-from alignment_cli.embedded.process import alive, pid_of
+from alignment_cli.embedded.process import alive, stop
 from alignment_cli.embedded.state import AttemptFolder, State
 from alignment_cli.errors import CommandError
+from alignment_trainer.runtime.scratch import remove_scratch
 
 __all__ = ["EmbeddedBackend"]
 
@@ -49,12 +48,12 @@ class EmbeddedBackend:
 
     def delete(self, name: str) -> None:
         """See Backend."""
-        self._state.load(name)
-        for folder in self._state.attempts(name):
-            pid = pid_of(folder)
-            if pid is not None:
-                os.killpg(pid, signal.SIGTERM)
-        self._state.delete(name)
+        run = self._state.load(name)
+        with self._state.exclusively(name):
+            for folder in self._state.attempts(name):
+                stop(folder)
+            self._state.forget(name)
+        remove_scratch(run.metadata.uid)
 
     def logs(self, name: str, stage: StageName | None, *, follow: bool, node: int = 0) -> Iterator[str]:
         """See Backend."""

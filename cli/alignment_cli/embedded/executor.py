@@ -28,8 +28,6 @@ __all__ = ["Executor", "Listener", "Silent"]
 
 POLL_SECONDS = 0.2
 """How often a running stage is looked at; it costs two small file reads."""
-STOP_SECONDS = 60.0
-"""How long a stage may take to save a checkpoint after SIGTERM before it is killed."""
 
 
 class Listener(Protocol):
@@ -64,6 +62,7 @@ class Executor:
         self._listener = listener
         self._now = now
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._told: dict[str, float] = {}
         self._interrupted = False
 
     def run(self, name: str) -> AlignmentRun:
@@ -72,18 +71,19 @@ class Executor:
         Raises CommandError when another process works on it; KeyboardInterrupt after a clean stop on a signal.
         """
         with self._state.exclusively(name), _SignalsNoted(self._interrupt):
-            while True:
-                run = self._state.load(name)
-                self._reap(run)
-                observed = observe(self._state, run)
-                planned = plan(observed, self._now())
-                run = self._act(run, planned)
-                if self._interrupted:
-                    self._stop_all()
-                    raise KeyboardInterrupt
-                if self._idle(observed, planned):
-                    return run
-                self._wait(run, observed, planned)
+            try:
+                while not self._interrupted:
+                    run = self._state.load(name)
+                    self._reap(run)
+                    observed = observe(self._state, run)
+                    planned = plan(observed, self._now())
+                    run = self._act(run, planned)
+                    if self._idle(observed, planned) and not self._interrupted:
+                        return run
+                    self._wait(run, observed, planned)
+                raise KeyboardInterrupt
+            finally:
+                self._stop_all()
 
     def _idle(self, observed: Observed, planned: Plan) -> bool:
         """True when only a person, or a change of the spec, can move the run on."""
@@ -109,9 +109,9 @@ class Executor:
         return saved
 
     def _wait(self, run: AlignmentRun, observed: Observed, planned: Plan) -> None:
-        """Until a child ends, the plan asks to look again, or a moment has passed."""
+        """Until a child ends, the plan asks to look again, a signal comes, or a moment has passed."""
         limit = time.monotonic() + min(planned.requeue_seconds or POLL_SECONDS, POLL_SECONDS)
-        while time.monotonic() < limit and not self._reap(run):
+        while time.monotonic() < limit and not self._interrupted and not self._reap(run):
             time.sleep(0.02)
         if observed.progress is not None:
             self._listener.progressed(run, observed.progress)
@@ -125,10 +125,13 @@ class Executor:
         return bool(ended)
 
     def _stop(self, run: AlignmentRun, action: StopStage) -> None:
+        """Tell an attempt to stop, once; kill it when it has not after a while. The plan asks until it is gone."""
         folder = self._state.attempt(run.metadata.name, action.stage, action.attempt)
-        pid = process.pid_of(folder)
-        if pid is not None:
-            os.killpg(pid, signal.SIGTERM)
+        if action.name not in self._told:
+            self._told[action.name] = time.monotonic()
+            process.tell(folder, signal.SIGTERM)
+        elif time.monotonic() - self._told[action.name] > process.STOP_SECONDS:
+            process.tell(folder, signal.SIGKILL)
 
     def _stop_all(self) -> None:
         """Tell the children to save and end; kill those that do not."""
@@ -136,7 +139,7 @@ class Executor:
             os.killpg(child.pid, signal.SIGTERM)
         for name, child in list(self._children.items()):
             try:
-                child.wait(STOP_SECONDS)
+                child.wait(process.STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()

@@ -6,20 +6,24 @@ process that nevertheless lives on is recognised by pid and start time, so a re-
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from alignment_api.stage import StageRequest
 from alignment_cli.embedded.state import AttemptFolder, write_atomically
 
-__all__ = ["alive", "pid_of", "record_exit", "start"]
+__all__ = ["STOP_SECONDS", "alive", "record_exit", "start", "stop", "tell"]
 
 _PR_SET_PDEATHSIG = 1
+STOP_SECONDS = 60.0
+"""How long a stage may take to save a checkpoint after SIGTERM before it is killed."""
 
 
 def start(folder: AttemptFolder, request: StageRequest) -> subprocess.Popen[bytes]:
@@ -67,10 +71,22 @@ def alive(folder: AttemptFolder) -> bool:
     return _start_ticks(int(record["pid"])) == int(record["startTicks"])
 
 
-def pid_of(folder: AttemptFolder) -> int | None:
-    """Process id of a living attempt."""
+def tell(folder: AttemptFolder, number: signal.Signals) -> None:
+    """Send a signal to an attempt and its children; nothing when it is gone."""
     record = folder.read(folder.process)
-    return int(record["pid"]) if record is not None and alive(folder) else None
+    if record is not None and alive(folder):
+        with contextlib.suppress(ProcessLookupError):  # gone between the look and the signal
+            os.killpg(int(record["pid"]), number)
+
+
+def stop(folder: AttemptFolder) -> None:
+    """Let an attempt that is nobody's child any more save and end; kill it when it does not. Returns when it is gone."""
+    tell(folder, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while alive(folder):
+        if time.monotonic() > deadline:
+            tell(folder, signal.SIGKILL)
+        time.sleep(0.05)  # a process of others has no event to wait for
 
 
 def _start_ticks(pid: int) -> int | None:

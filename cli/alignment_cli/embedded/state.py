@@ -25,11 +25,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
 from alignment_api.names import StageName, attempt_name
 from alignment_api.run import AlignmentRun, transition_errors
 from alignment_api.stage import StageRequest
 from alignment_api.status import AlignmentRunStatus
 from alignment_cli.errors import CommandError
+from alignment_cli.manifests import invalid, parse_manifest
 
 __all__ = ["AttemptFolder", "State", "write_atomically"]
 
@@ -71,9 +75,15 @@ class AttemptFolder:
         return wire if isinstance(wire, dict) else None
 
     def read_request(self) -> StageRequest | None:
-        """What the attempt was asked to do."""
+        """What the attempt was asked to do. Raises CommandError when another version of the product wrote it."""
         wire = self.read(self.request)
-        return StageRequest.model_validate(wire) if wire is not None else None
+        try:
+            return StageRequest.model_validate(wire) if wire is not None else None
+        except ValidationError:
+            raise CommandError(
+                f"{self.request} was written by another version of align; go on with that one, or delete the run "
+                "(align delete) and start it anew."
+            ) from None
 
 
 class State:
@@ -100,35 +110,59 @@ class State:
             raise CommandError(
                 f"There is no run {name} in {self.folder} (runs there: {known}); name one of them, or give --state."
             ) from None
-        except ValueError as error:
-            raise CommandError(
-                f"{path} cannot be read as a run ({error}); restore it or delete the run's folder."
+        except ValidationError as error:
+            raise invalid(
+                f"{path} is not a run that this version of align can read; restore it, go on with the version that "
+                "wrote it, or delete the run's folder",
+                error,
             ) from None
+        except UnicodeDecodeError:
+            raise CommandError(f"{path} is damaged; restore it, or delete the run's folder.") from None
 
     def create(self, wanted: AlignmentRun) -> AlignmentRun:
         """Store a new run with an identity of its own. Raises CommandError when the name is taken by another spec.
 
         The same spec again is the same run: that is how an interrupted run goes on.
         """
-        path = self.run_folder(wanted.metadata.name) / "run.json"
-        if path.exists():
-            present = self.load(wanted.metadata.name)
-            if present.spec.model_copy(
-                update={"gate": wanted.spec.gate, "suspend": False}
-            ) != wanted.spec.model_copy(update={"suspend": False}):
-                raise CommandError(
-                    f"Run {wanted.metadata.name} exists in {self.folder} with another spec, and a run's spec does not "
-                    "change; give the new run another metadata.name (align clone), or delete the old one (align delete)."
-                )
-            return present
-        metadata = wanted.metadata.model_copy(
-            update={"uid": str(uuid.uuid4()), "generation": 1, "creation_timestamp": datetime.now(UTC)}
-        )
-        run = wanted.model_copy(update={"metadata": metadata, "status": AlignmentRunStatus()})
-        if errors := transition_errors(run, None):
-            raise CommandError(errors[0])
-        self._save(run)
+        name = wanted.metadata.name
+        with self._changing(name):
+            if (self.run_folder(name) / "run.json").exists():
+                present = self.load(name)
+                self._require_same(present, wanted)
+                return present
+            metadata = wanted.metadata.model_copy(
+                update={"uid": str(uuid.uuid4()), "generation": 1, "creation_timestamp": datetime.now(UTC)}
+            )
+            run = wanted.model_copy(update={"metadata": metadata, "status": AlignmentRunStatus()})
+            if errors := transition_errors(run, None):
+                raise CommandError(errors[0])
+            self._save(run)
         return run
+
+    def _require_same(self, present: AlignmentRun, wanted: AlignmentRun) -> None:
+        """Refuse a manifest that says something else; what the verbs change since then (suspend, decision) is theirs."""
+        kept = present.spec.gate.decision
+        if wanted.spec.gate.decision not in (None, kept):
+            raise CommandError(
+                f"Run {present.metadata.name} exists in {self.folder}; decide with align approve or align reject."
+            )
+        gate = wanted.spec.gate.model_copy(update={"decision": kept})
+        same = {
+            "suspend": present.spec.suspend,
+            "ttl_seconds_after_finished": present.spec.ttl_seconds_after_finished,
+        }
+        spec = wanted.spec.model_copy(update={"gate": gate, **same})
+        differing = [
+            to_camel(field)
+            for field in type(spec).model_fields
+            if getattr(spec, field) != getattr(present.spec, field)
+        ]
+        if differing:
+            raise CommandError(
+                f"Run {present.metadata.name} exists in {self.folder} with another spec.{', spec.'.join(differing)}, and a "
+                "run's spec does not change; give the new run another metadata.name (align clone), or delete the old "
+                "one (align delete)."
+            )
 
     def save_status(self, run: AlignmentRun, status: AlignmentRunStatus) -> AlignmentRun:
         """Write a status on top of the newest spec, which another command may have changed meanwhile."""
@@ -146,16 +180,15 @@ class State:
                 wire["spec"]["gate"]["decision"] = changes.pop("decision")
             wire["spec"].update(changes)
             wire["metadata"]["generation"] = old.metadata.generation + 1
-            new = AlignmentRun.model_validate(wire)
+            new = parse_manifest(wire, f"Run {name} so changed")
             if errors := transition_errors(new, old):
                 raise CommandError(errors[0])
             self._save(new)
         return new
 
-    def delete(self, name: str) -> None:
-        """Forget a run; its artifacts stay."""
-        with self.exclusively(name):
-            shutil.rmtree(self.run_folder(name))
+    def forget(self, name: str) -> None:
+        """Delete a run's folder, which the caller holds (:meth:`exclusively`); its artifacts stay."""
+        shutil.rmtree(self.run_folder(name))
 
     def attempts(self, name: str) -> list[AttemptFolder]:
         """Folders of a run's attempts, in no particular order."""
