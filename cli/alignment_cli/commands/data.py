@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignment_cli.commands.options import OutputOption
+from alignment_cli.commands.options import Endpoint, OutputOption
 from alignment_cli.output import Output, console, emit, say
+
+if TYPE_CHECKING:
+    from alignment_api.spec import DataSpec
 
 __all__ = ["register"]
 
@@ -25,9 +28,7 @@ def check(
     uris: Annotated[
         list[str], typer.Argument(help="Sources: URIs, globs or local paths.", show_default=False)
     ],
-    endpoint: Annotated[
-        str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store.")
-    ] = None,
+    endpoint: Endpoint = None,
     quarantine: Annotated[
         Path | None,
         typer.Option(
@@ -40,12 +41,11 @@ def check(
 
     Needs no model: lengths in tokens and special tokens are checked by a run. Exit code 65 for invalid rows over the limit.
     """
-    from alignment_api.spec import DataSource, DataSpec, StorageSpec
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
     from alignment_cli.view import funnel
 
-    stores = open_stores(StorageSpec(endpoint=endpoint))
-    spec = DataSpec(sources=tuple(DataSource(uri=_as_uri(uri)) for uri in uris))
+    stores = open_stores(storage_at(endpoint))
+    spec = _sources(uris)
     with trainer_errors(), tempfile.TemporaryDirectory() as folder:
         from alignment_trainer.data.assemble import Assembly, assemble
         from alignment_trainer.data.limits import refuse_too_many_invalid
@@ -67,6 +67,18 @@ def check(
             for code, count in faults.items():
                 say(f"        {count} × {code}, e.g. {', '.join(found.account.places[code])}")
         refuse_too_many_invalid(found.account, spec)
+
+
+def _sources(given: list[str]) -> DataSpec:
+    from pydantic import ValidationError
+
+    from alignment_api.spec import DataSource, DataSpec
+    from alignment_cli.manifests import invalid
+
+    try:
+        return DataSpec(sources=tuple(DataSource(uri=_as_uri(uri)) for uri in given))
+    except ValidationError as error:
+        raise invalid(f"{', '.join(given)}: not all are sources", error) from None
 
 
 def _as_uri(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignment_cli.commands.options import OutputOption
+from alignment_cli.commands.options import Endpoint, OutputOption
 from alignment_cli.output import Output, emit, say
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _Publish = Annotated[
         "--publish", help="Publish URI whose versions must be accounted for; those of the runs found are."
     ),
 ]
-_Endpoint = Annotated[str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,14 +54,13 @@ def trace(
     artifacts: _Artifacts,
     kind: _Kind = KindOption.ANY,
     publish: _Publish = None,
-    endpoint: _Endpoint = None,
+    endpoint: Endpoint = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Say which snapshots, candidates and published versions hold a record, person or group, and on which side."""
-    from alignment_api.spec import StorageSpec
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
-    stores = open_stores(StorageSpec(endpoint=endpoint))
+    stores = open_stores(storage_at(endpoint))
     with trainer_errors():
         from alignment_trainer.subjects.trace import trace as look
 
@@ -78,7 +76,7 @@ def erase(
     artifacts: _Artifacts,
     kind: _Kind = KindOption.ANY,
     publish: _Publish = None,
-    endpoint: _Endpoint = None,
+    endpoint: Endpoint = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     output: OutputOption = Output.TEXT,
@@ -87,10 +85,9 @@ def erase(
 
     Models are not changed: the answer names those that learned from it. Sources are yours and are not touched.
     """
-    from alignment_api.spec import StorageSpec
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
-    stores = open_stores(StorageSpec(endpoint=endpoint))
+    stores = open_stores(storage_at(endpoint))
     subject, publish_uris = _subject(names, kind), tuple(publish or ())
     with trainer_errors(), tempfile.TemporaryDirectory() as scratch:
         from alignment_trainer.subjects.erase import erase as remove
