@@ -48,6 +48,7 @@ class Reason(StrEnum):
     LAUNCH_REFUSED = "LaunchRefused"
     # done
     DONE = "Done"
+    COHORTS_CONTRADICT = "CohortsContradict"
     PASSED = "Passed"
     APPROVED = "Approved"
     PUBLISHED = "Published"
@@ -77,6 +78,7 @@ SENTENCES: Final[dict[Reason, str]] = {
     Reason.NAME_CONFLICT: "An object that does not belong to this run has the name its child needs; delete or rename that object.",
     Reason.LAUNCH_REFUSED: "The cluster refused to create the stage's Job; the message gives its words. It is tried again.",
     Reason.DONE: "The step has finished.",
+    Reason.COHORTS_CONTRADICT: "The data is ready, but cohorts that judged the same texts disagree more often than they agree: one model cannot please both.",
     Reason.PASSED: "Every blocking criterion passed.",
     Reason.APPROVED: "A person approved the release; spec.gate.decision says who and why.",
     Reason.PUBLISHED: "The candidate is published and the alias points to it.",

@@ -120,7 +120,8 @@ class Draft:
                 c.type,
                 c.reason,
                 c.message,
-                warning=c.status is ConditionStatus.FALSE or c.reason is Reason.RETRYING,
+                warning=c.status is ConditionStatus.FALSE
+                or c.reason in (Reason.RETRYING, Reason.COHORTS_CONTRADICT),
             )
             for c in (self._conditions[kind] for kind in _ORDER)
             if before.get(c.type) != (c.status, c.reason) and c.reason is not Reason.PENDING

@@ -25,7 +25,7 @@ def record_result(draft: Draft, run: AlignmentRun, result: StageResult, *, now: 
         artifact_uri=result.output.uri,
         artifact_digest=result.output.digest,
     )
-    draft.condition(STAGE_CONDITION[stage], ConditionStatus.TRUE, Reason.DONE, _done_message(result))
+    draft.condition(STAGE_CONDITION[stage], ConditionStatus.TRUE, _done_reason(result), _done_message(result))
     if stage is StageName.PREPARE:
         draft.set(pins=result.pins, data=result.data)
     elif stage is StageName.EVALUATE:
@@ -62,10 +62,18 @@ def _record_publication(draft: Draft, result: StageResult) -> None:
     draft.end(Reason.PUBLISHED, message)
 
 
+def _done_reason(result: StageResult) -> Reason:
+    """Done; of data whose cohorts contradict each other, that: it is the one warning that no later stage repeats."""
+    agreement = result.data.cohort_agreement if result.data is not None else None
+    return Reason.COHORTS_CONTRADICT if agreement is not None and agreement.high < 0.5 else Reason.DONE
+
+
 def _done_message(result: StageResult) -> str:
     if result.data is not None:
         funnel = result.data
-        return f"{funnel.pairs} pairs from {funnel.rows} rows: {funnel.train} to train on, {funnel.holdout} held out."
+        notes = "".join(f" Note: {warning}." for warning in funnel.warnings)
+        sides = f"{funnel.train} to train on, {funnel.holdout} held out"
+        return f"{funnel.pairs} pairs from {funnel.rows} rows: {sides}.{notes}"
     if result.training is not None:
         loss = (
             f", final loss {result.training.final_loss:.4g}" if result.training.final_loss is not None else ""
