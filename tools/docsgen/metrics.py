@@ -40,7 +40,7 @@ def page() -> str:
     parts += ["", "## Metrics of the evaluation\n"]
     parts.append(
         "Values of the label `metric`, with the unit that the series then has; of these, edit burden, win rate, preference\n"
-        "accuracy and the worst cohort's accuracy are exported. The page on the gate defines each.\n"
+        "accuracy and the worst cohort's accuracy are exported. [The gate](gate.md#metrics) defines each.\n"
     )
     parts += ["| metric | unit | better | what it is |", "|---|---|---|---|"]
     parts += [
