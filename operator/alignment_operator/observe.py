@@ -59,6 +59,8 @@ def observe(
         own = tuple(pod for pod in pods if pod.job_uid == job.uid)
         attempt = _attempt(job, stage, own, (words or {}).get(job.uid, ""))
         attempts.append(attempt)
+        if job.attempt < run.status.stage(stage).attempt:
+            continue  # recorded long ago
         if _lacks_last_word(attempt):
             unsettled.append(job)
         if attempt.state is AttemptState.PENDING and not any(pod.words for pod in own):

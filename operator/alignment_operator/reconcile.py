@@ -87,9 +87,8 @@ class Reconciler:
         for name in planned.confirm_absent:
             await self._confirm_absent(stored, name)
         if planned.actions:
-            if (
-                view.observed.run.status.conditions
-            ):  # the first Job of a new run harms nobody, however old the view
+            # The first Job of a new run harms nobody, however old the view.
+            if view.observed.run.status.conditions:
                 await self._confirm_unchanged(stored)
             planned = await self._act(stored, planned)
         if planned.status != view.observed.run.status:

@@ -127,6 +127,12 @@ def test_a_job_that_is_over_without_its_pods_last_word_is_unsettled() -> None:
     assert not look(job(2, status=over("Failed")), pod(3, status=ended(1))).unsettled
 
 
+def test_an_attempt_that_is_recorded_already_needs_no_last_word() -> None:
+    record = run_record(run(1, status={"stages": [{"name": "train", "attempt": 2}]}))
+    view = observe(record.parse(), (job_record(job(2, status=over("Failed"))),), ())
+    assert view.unsettled == ()
+
+
 def test_a_failure_brings_the_stages_own_words() -> None:
     message = StageFailure(reason="DataInvalid", message="row 7").to_termination_message()
     attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(65, message=message)))
