@@ -173,3 +173,15 @@ def test_the_published_schema_is_the_one_of_the_code() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_any_report_renders(share: float) -> None:
     assert "</html>" in render_html(report_on(better(40, share)))
+
+
+def test_a_report_whose_examples_were_taken_out_renders_without_their_texts() -> None:
+    """As publish and erase do it: from report.json alone."""
+    from alignment_trainer.evaluation.rerender import rerendered
+
+    wire = report_on(better()).to_wire()
+    texts = [example["final"] for example in wire["examples"]]
+    assert texts
+    assert all(text.split()[0] in rerendered(wire) for text in texts)
+    html = rerendered(wire | {"examples": []})
+    assert not any(text in html for text in texts)
