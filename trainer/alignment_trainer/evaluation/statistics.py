@@ -141,22 +141,34 @@ def bootstrap(
     groups, n = len(sizes), len(inverse)
     if groups < _FEW_EQUAL:
         raise ValueError(f"{n} observations in {groups} groups: too few to resample")
-    members = [np.flatnonzero(inverse == group) for group in range(groups)]
     rng = np.random.default_rng(seed)
     value = statistic(np.arange(n))
+    error = _resampled_error(statistic, [np.flatnonzero(inverse == group) for group in range(groups)], rng)
+    if groups == n:
+        return Estimate(value, error, _degrees(sizes), n, groups, 1.0, "t, bootstrap")
+    alone = _resampled_error(statistic, [np.array([index]) for index in range(n)], rng)
+    design = (error / alone) ** 2 if alone > 0 else 1.0
+    return Estimate(value, error, _degrees(sizes), n, groups, design, "t, bootstrap by group")
+
+
+def _resampled_error(
+    statistic: Callable[[NDArray[np.int64]], float],
+    members: Sequence[NDArray[np.int64]],
+    rng: np.random.Generator,
+) -> float:
+    """Standard deviation of the statistic over resamples of whole groups."""
     found = []
     for _ in range(_REPLICATES):
-        drawn = np.concatenate([members[group] for group in rng.integers(groups, size=groups)])
+        drawn = rng.integers(len(members), size=len(members))
         try:
-            found.append(statistic(drawn))
+            found.append(statistic(np.concatenate([members[group] for group in drawn])))
         except ValueError:
             continue
     if len(found) < 0.95 * _REPLICATES:
         raise ValueError(
             f"the fit failed in {_REPLICATES - len(found)} of {_REPLICATES} resamples: too little data"
         )
-    error = float(np.std(found, ddof=1))
-    return Estimate(value, error, _degrees(sizes), n, groups, 1.0, "t, bootstrap by group")
+    return float(np.std(found, ddof=1))
 
 
 def bounds(estimate: Estimate, alpha: float) -> tuple[float, float]:

@@ -7,11 +7,13 @@ Source: length exploitation under DPO, arXiv 2403.19159.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
-from alignment_trainer.evaluation.statistics import Estimate, mean_by_cluster
+from alignment_trainer.evaluation.statistics import mean_by_cluster
 
 __all__ = ["length_ratio"]
 
@@ -25,13 +27,5 @@ def length_ratio(material: Material, _selector: str) -> Measurement:
     ratio = float(candidate.mean() / champion.mean())
     # Taylor: the ratio's error is that of the mean of (candidate - ratio * champion) / mean(champion).
     linear = mean_by_cluster(list((candidate - ratio * champion) / champion.mean()), material.prompted_groups)
-    estimate = Estimate(
-        ratio,
-        linear.standard_error,
-        linear.degrees,
-        linear.n,
-        linear.clusters,
-        linear.design_effect,
-        linear.method,
-    )
+    estimate = replace(linear, value=ratio)
     return Measurement(estimate, champion=float(champion.mean()))
