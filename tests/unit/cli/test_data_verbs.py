@@ -105,3 +105,20 @@ def test_an_erasure_says_what_it_did_and_a_trace_finds_nothing_more(artifacts: s
     assert "Removed 14 pairs from 1 snapshots" in done.stdout
     assert f"{artifacts}exclusions.jsonl" in done.stdout
     assert wire(align("trace", "nurse1", "e3", "--artifacts", artifacts, "-o", "json"))["runs"] == []
+
+
+# gc
+
+
+def test_gc_lists_what_is_older_than_the_retention_and_deletes_it(artifacts: str) -> None:
+    import os
+    from pathlib import Path
+    from urllib.parse import urlsplit
+
+    assert "0 runs would be deleted" in align("gc", artifacts, "--retention-days", "30", "--dry-run").stdout
+    for path in Path(urlsplit(artifacts).path).rglob("*"):
+        os.utime(path, (0, 0))
+    dry = align("gc", artifacts, "--retention-days", "30", "--dry-run")
+    assert "1 runs would be deleted" in dry.stdout
+    assert "1 runs were deleted" in align("gc", artifacts, "--retention-days", "30").stdout
+    assert "0 snapshots searched" in align("trace", "e1", "--artifacts", artifacts).stdout

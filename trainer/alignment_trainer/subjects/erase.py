@@ -25,11 +25,12 @@ from alignment_trainer.data.exclusions import EXCLUSIONS, add_exclusions
 from alignment_trainer.data.rows import plain
 from alignment_trainer.data.snapshot import described_files, read_split, write_split
 from alignment_trainer.data.split import Side
+from alignment_trainer.errors import RequestError
 from alignment_trainer.publishing.retention import run_folders
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import SUMS, delete_folder, list_folder, upload_folder
 from alignment_trainer.storage.store import ObjectStore
-from alignment_trainer.subjects.trace import Subject, Trace, trace
+from alignment_trainer.subjects.trace import Kind, Subject, Trace, trace
 
 __all__ = ["Erasure", "erase"]
 
@@ -60,9 +61,9 @@ def erase(
 ) -> Erasure:
     """Erase a subject. scratch: an empty local folder. Raises RequestError, TemporaryError as stores do."""
     exclusions = uris.join(artifacts_uri, EXCLUSIONS)
-    names = [{str(kind): name for kind in sorted(subject.kinds)} for name in sorted(subject.names)]
-    add_exclusions(exclusions, names, stores(exclusions))
     before = trace(artifacts_uri, subject, stores, publish_uris=publish_uris)
+    names = [{str(kind): name for kind in sorted(subject.kinds)} for name in sorted(subject.names)]
+    add_exclusions(exclusions, [*names, *_rows_of_pairs(before, subject)], stores(exclusions))
     holding = {run.run: {pair.pair_id for pair in run.pairs} for run in before.runs if run.pairs}
     snapshots, evaluations = [], []
     for run in sorted(holding.keys() | set(_interrupted(artifacts_uri, stores))):
@@ -86,6 +87,20 @@ def erase(
         candidates=tuple(run.candidate for run in before.runs if run.affected and run.candidate is not None),
         versions=before.affected_versions,
     )
+
+
+def _rows_of_pairs(found: Trace, subject: Subject) -> list[dict[str, str]]:
+    """Exclusions of the rows behind pairs that are named by their own id, which no row knows."""
+    rows: dict[str, dict[str, str]] = {}
+    for pair in (pair for run in found.runs for pair in run.pairs if pair.pair_id in subject.names):
+        if not pair.event_ids:
+            raise RequestError(
+                f"Pair {pair.pair_id} comes from {pair.source}:{pair.line}, which has no id to exclude it by; erase its "
+                "group or its actor, or delete the row and give rows ids.",
+                reason="PairWithoutId",
+            )
+        rows |= {name: {str(Kind.ID): name} for name in pair.event_ids}
+    return [rows[name] for name in sorted(rows)]
 
 
 def _interrupted(artifacts_uri: str, stores: StoreOf) -> Iterator[str]:

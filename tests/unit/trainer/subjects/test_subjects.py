@@ -19,6 +19,7 @@ from alignment_trainer.data.rows import Pair
 from alignment_trainer.data.snapshot import read_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.data.stage import run as prepare
+from alignment_trainer.errors import RequestError
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.runtime.results import store_result
 from alignment_trainer.storage.folders import fetch_folder, read_sums, sums_digest, upload_folder
@@ -265,6 +266,19 @@ def test_what_was_erased_is_excluded_from_every_later_run(world: World, tmp_path
     )
     assert manifest["funnel"]["excluded"] == 3
     assert manifest["exclusionsDigest"] == read_exclusions([f"{world.artifacts}{EXCLUSIONS}"], stores).digest
+
+
+def test_a_pair_erased_by_its_own_id_is_excluded_by_its_rows(world: World, tmp_path: Path) -> None:
+    work = world.run(1)
+    family = trace(world.artifacts, of("family"), stores).runs[0].pairs[0]
+    erase(world.artifacts, of(family.pair_id), stores, tmp_path / "erasing")
+    later = world.pairs(world.run(2))
+    assert not any("link1" in p.event_ids for side in later.values() for p in side)
+    without_id = next(
+        p for side in world.pairs(work).values() for p in side if p.actor == "ann" and not p.event_ids
+    )
+    with pytest.raises(RequestError, match=r"rows\.jsonl:65, which has no id"):
+        erase(world.artifacts, of(without_id.pair_id), stores, tmp_path / "erasing")
 
 
 def test_erasing_twice_changes_nothing_more(world: World, tmp_path: Path) -> None:
