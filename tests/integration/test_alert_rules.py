@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.dashboards.__main__ import DASHBOARDS
 
 from alignment_operator.series import SERIES
 from support.documents import ROOT
@@ -74,3 +75,15 @@ def test_rules_read_only_series_that_the_operator_exports() -> None:
     exported = {series.name for series in SERIES}
     read = set(re.findall(r"\balignment_\w+", "".join(r["expr"] for g in groups() for r in g["rules"])))
     assert {name.removesuffix("_bucket") for name in read} <= exported
+
+
+def test_what_is_recorded_is_read() -> None:
+    expressions = [rule["expr"] for group in groups() for rule in group["rules"]]
+    expressions += [
+        target["expr"]
+        for build in DASHBOARDS.values()
+        for panel in build()["panels"]
+        for target in panel.get("targets", ())
+    ]
+    for name in (rule["record"] for group in groups() for rule in group["rules"] if "record" in rule):
+        assert any(name in expression for expression in expressions), f"nobody reads {name}"
