@@ -110,12 +110,14 @@ def delete(
 
 def collect(
     uri: Annotated[str, typer.Argument(help="Artifacts URI, as in spec.artifacts.uri.")],
-    retention_days: Annotated[int, typer.Option(help="Delete finished runs older than this.", min=1)] = 90,
+    retention_days: Annotated[
+        int | None, typer.Option(help="Days for all runs (default: each run's own retentionDays).", min=1)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
     at_most: Annotated[int, typer.Option(help="Delete at most so many runs.", min=1)] = 1000,
     endpoint: Endpoint = None,
 ) -> None:
-    """Delete the stored folders of runs older than the retention; never of a run whose version an alias points to."""
+    """Delete the stored folders of runs older than their retention; never of a run whose version an alias points to."""
     from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
     stores = open_stores(storage_at(endpoint))

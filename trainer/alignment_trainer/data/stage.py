@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alignment_api.spec import DataSpec
+from alignment_api.spec import AlignmentRunSpec
 from alignment_api.stage import StageResult
 from alignment_api.status import Pins, SourcesPin
 from alignment_trainer.data.assemble import Assembled, Assembly, assemble
@@ -64,7 +64,7 @@ def run(context: StageContext) -> StageResult:
     train, holdout = (read_split(folder, side) for side in (Side.TRAIN, Side.HOLDOUT))
     prove_no_leak(train, holdout, found.template, spec.data.holdout, tick)
     found.account.write_quarantine(folder / "quarantine.jsonl")
-    _write_manifest(folder, found, pins, spec.data)
+    _write_manifest(folder, found, pins, spec)
     output = upload_folder(folder, f"{context.request.folder}data/", context.store(context.request.folder))
     return StageResult(
         stage=context.request.stage,
@@ -90,14 +90,15 @@ def _ticker(context: StageContext) -> Callable[[str, int, int], None]:
     return tick
 
 
-def _write_manifest(folder: Path, found: Assembled, pins: ModelPins, spec: DataSpec) -> None:
+def _write_manifest(folder: Path, found: Assembled, pins: ModelPins, spec: AlignmentRunSpec) -> None:
     manifest = {
         "version": 1,
         "sources": [asdict(source) for source in found.sources],
         "sourcesDigest": _sources_digest(found.sources),
         "model": pins.model.to_wire(),
         "exclusionsDigest": found.exclusions.digest,
-        "spec": spec.to_wire(),
+        "spec": spec.data.to_wire(),
+        "retentionDays": spec.artifacts.retention_days,
         "funnel": found.funnel.to_wire(),
         "invalid": dict(sorted(found.account.invalid.items())),
         "statistics": found.tally.to_wire(),

@@ -1,11 +1,13 @@
 """Deletes run folders below ``artifacts`` whose time is over. Called after each publication and by ``align gc``.
 
-Conservative: a folder goes only when its newest object is older than the retention, and never when an alias
-points, or last pointed, to the version that came from it. Ledger and caches are not run folders and stay.
+Conservative: a folder goes only when its newest object is older than the days that the run itself was given (runs
+of several products may share one place), and never when an alias points, or last pointed, to the version that came
+from it. Ledger and caches are not run folders and stay.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from alignment_api.spec import ArtifactsSpec
 from alignment_api.stage import StageResult
 from alignment_trainer.models.aliases import read_alias
 from alignment_trainer.storage import uris
@@ -22,6 +25,8 @@ from alignment_trainer.storage.store import ObjectStore
 __all__ = ["RunFolder", "collect_expired", "expired_runs", "run_folders"]
 
 StoreOf = Callable[[str], ObjectStore]
+_SHORTEST: Final = timedelta(days=1)
+_DEFAULT_DAYS: Final[int] = ArtifactsSpec.model_fields["retention_days"].default
 _PER_PUBLICATION: Final = 20
 """Folders deleted after one publication at most: housekeeping must not hold up a release."""
 
@@ -55,15 +60,19 @@ def run_folders(artifacts_uri: str, stores: StoreOf) -> tuple[RunFolder, ...]:
 
 
 def expired_runs(
-    artifacts_uri: str, stores: StoreOf, *, now: datetime, retention_days: int, keep: Iterable[str] = ()
+    artifacts_uri: str,
+    stores: StoreOf,
+    *,
+    now: datetime,
+    retention_days: int | None = None,
+    keep: Iterable[str] = (),
 ) -> tuple[RunFolder, ...]:
-    """Runs that may go. keep: folder URIs that stay whatever their age."""
+    """Runs that may go. retention_days: for all of them; None: each run's own. keep: URIs that stay whatever their age."""
     kept = set(keep)
-    limit = now - timedelta(days=retention_days)
     return tuple(
         run
         for run in run_folders(artifacts_uri, stores)
-        if run.newest < limit and run.uri not in kept and not _in_use(run, stores)
+        if run.uri not in kept and _over(run, now, retention_days, stores) and not _in_use(run, stores)
     )
 
 
@@ -72,7 +81,7 @@ def collect_expired(
     stores: StoreOf,
     *,
     now: datetime,
-    retention_days: int,
+    retention_days: int | None = None,
     keep: Iterable[str] = (),
     at_most: int = _PER_PUBLICATION,
 ) -> tuple[str, ...]:
@@ -82,6 +91,24 @@ def collect_expired(
     for run in oldest:
         delete_folder(stores(run.uri), run.uri)
     return tuple(run.uri for run in oldest)
+
+
+def _over(run: RunFolder, now: datetime, days: int | None, stores: StoreOf) -> bool:
+    """Whether a run's time is over; its own days are read only where it is older than the shortest retention."""
+    age = now - run.newest
+    return age > _SHORTEST and age > timedelta(days=days or _own_days(run, stores))
+
+
+def _own_days(run: RunFolder, stores: StoreOf) -> int:
+    """The run's own ``artifacts.retentionDays``, as prepare noted it; the default where it got not so far."""
+    uri = uris.join(run.uri, "data", "manifest.json")
+    store = stores(uri)
+    if store.stat(uri) is None:
+        return _DEFAULT_DAYS
+    try:
+        return int(json.loads(store.get(uri)[0])["retentionDays"])
+    except (ValueError, KeyError, TypeError):
+        return _DEFAULT_DAYS
 
 
 def _in_use(run: RunFolder, stores: StoreOf) -> bool:

@@ -122,11 +122,10 @@ def _collect(context: StageContext) -> None:
             artifacts.uri,
             context.store,
             now=datetime.now(UTC),
-            retention_days=artifacts.retention_days,
             keep=(context.request.folder,),
         )
     except StageError as error:
         _log.warning("expired runs below %s were not deleted: %s", artifacts.uri, error.message)
         return
     for folder in deleted:
-        _log.info("deleted %s: older than %d days", folder, artifacts.retention_days)
+        _log.info("deleted %s: older than its retentionDays", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_run_goes_when_its_newest_object_is_older_than_the_retention(artifacts: 
     assert expired(artifacts) == ["a-1"]
     assert collect_expired(artifacts, stores, now=NOW, retention_days=90) == (artifacts + "runs/team/a-1/",)
     assert [r.version for r in run_folders(artifacts, stores)] == ["b-1"]
+
+
+def test_each_run_is_kept_for_the_days_it_was_given_itself(artifacts: str) -> None:
+    for name, days in (("short-1", 7), ("long-1", 365)):
+        manifest = artifacts + f"runs/team/{name}/data/manifest.json"
+        stores(manifest).put(manifest, json.dumps({"retentionDays": days}).encode())
+        age(artifacts + f"runs/team/{name}/", 30)
+    old_object(artifacts + "runs/team/early-1/x", 80)
+    assert [r.version for r in expired_runs(artifacts, stores, now=NOW)] == ["short-1"]
+    assert {r.version for r in expired_runs(artifacts, stores, now=NOW, retention_days=20)} == {
+        "early-1",
+        "long-1",
+        "short-1",
+    }
 
 
 def test_ledger_and_caches_stay(artifacts: str) -> None:
