@@ -44,6 +44,8 @@ _FIRST_RESYNC_SECONDS = 20.0
 _LIST_RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0)
 _EVENT_RATE = (50.0, 100)
 """Events per second and at once, apart from the requests that bring runs forward."""
+_QUESTION_RATE = (20.0, 40)
+"""Questions per second and at once why Jobs wait: thousands that queue must not keep others from starting."""
 _LAG_LIMIT_SECONDS = 180.0
 """A watch that owes us a change for so long is dead."""
 
@@ -153,7 +155,12 @@ class Application:
             gateway,
             pods=pods,
             recorder=self._recorder,
-            waiting=WaitingWords(gateway, kueue=settings.kueue, clock=time.monotonic),
+            waiting=WaitingWords(
+                gateway,
+                kueue=settings.kueue,
+                bucket=TokenBucket(*_QUESTION_RATE, time.monotonic),
+                clock=time.monotonic,
+            ),
             clock=_now,
             progress=self._progress.readings,
         )

@@ -27,9 +27,20 @@ class TokenBucket:
 
     async def take(self) -> None:
         """Wait for one token. The debt is taken at once, so that nobody overtakes."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._per_second)
-        self._filled = now
+        self._fill()
         self._tokens -= 1.0
         if self._tokens < 0:
             await self._sleep(-self._tokens / self._per_second)
+
+    def try_take(self) -> bool:
+        """Take one token if there is one."""
+        self._fill()
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def _fill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._per_second)
+        self._filled = now

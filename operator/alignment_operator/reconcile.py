@@ -36,8 +36,6 @@ _log = logging.getLogger(__name__)
 _LOOKS = 8
 """Looks in one reconciliation before the key goes back to the queue."""
 _LOOK_AGAIN_SECONDS = 1.0
-_MUTE_SECONDS = 15.0
-"""How often to ask why a Job waits that does not say so itself."""
 
 
 class _Again(Exception):
@@ -93,9 +91,10 @@ class Reconciler:
             planned = await self._act(stored, planned)
         if planned.status != view.observed.run.status:
             await self._write(stored, planned)
-        if view.mute:
-            return min(_MUTE_SECONDS, planned.requeue_seconds or _MUTE_SECONDS)
-        return planned.requeue_seconds
+        pauses = [self._waiting.pause(job) for job in view.mute]
+        if planned.requeue_seconds is not None:
+            pauses.append(planned.requeue_seconds)
+        return min(pauses, default=None)
 
     async def _tidy(self, stored: RunRecord) -> None:
         """A finished run needs no process any more; one that still goes on is stopped."""

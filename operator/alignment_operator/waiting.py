@@ -1,51 +1,78 @@
 """Why a Job waits that has no pod to say so: Kueue's words, or the quota's.
 
-Asked at most once in a while per Job; what was learnt is kept, so that the status does not flicker.
+A comfort that must stay cheap with thousands of waiting Jobs: each is asked about at growing intervals, all of them
+together only so often, and what was learnt is kept, so that the status does not flicker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from alignment_operator.errors import ApiError
 from alignment_operator.gateway import Gateway
+from alignment_operator.limiter import TokenBucket
 from alignment_operator.records import JobRecord
 
 __all__ = ["WaitingWords"]
 
-_ASK_SECONDS = 10.0
-_REMEMBERED = 1000
-_FIRST_ASK_SECONDS = 3.0
+_FIRST_SECONDS = 3.0
 """A Job usually has its pod within a second; asking earlier would cost a request per Job for nothing."""
+_SHORTEST_SECONDS = 10.0
+_LONGEST_SECONDS = 120.0
+_REMEMBERED = 20_000
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a Job. due: when to ask next; interval: how long to wait after that."""
+
+    due: float
+    interval: float = _SHORTEST_SECONDS
+    words: str = ""
 
 
 class WaitingWords:
-    """Finds out why Jobs wait. kueue: whether Workloads may be read; clock: monotonic seconds."""
+    """Finds out why Jobs wait. kueue: whether Workloads may be read; bucket: of questions; clock: monotonic seconds."""
 
-    def __init__(self, gateway: Gateway, *, kueue: bool, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, gateway: Gateway, *, kueue: bool, bucket: TokenBucket, clock: Callable[[], float]
+    ) -> None:
         self._gateway = gateway
         self._kueue = kueue
+        self._bucket = bucket
         self._clock = clock
-        self._known: dict[str, tuple[float, str]] = {}
+        self._known: dict[str, _Known] = {}
 
     async def of(self, job: JobRecord) -> str:
         """The reason in the cluster's own words; empty when there is none to be found."""
-        now = self._clock()
-        asked, words = self._known.get(job.uid, (now - _ASK_SECONDS + _FIRST_ASK_SECONDS, ""))
-        if now - asked < _ASK_SECONDS:
-            self._remember(job.uid, asked, words)
-            return words
-        with suppress(ApiError):  # a comfort, not a decision: the next look asks again
-            words = await self._ask(job)
-        self._remember(job.uid, now, words)
-        return words
+        known = self._of(job)
+        if self._clock() < known.due:
+            return known.words
+        if not self._bucket.try_take():
+            known.due = self._clock() + _LONGEST_SECONDS  # so many wait that the look itself is to be spared
+            return known.words
+        before = known.words
+        with suppress(ApiError):  # a comfort, not a decision: a later look asks again
+            known.words = await self._ask(job)
+        longer = min(known.interval * 2, _LONGEST_SECONDS)
+        known.interval = longer if known.words == before else _SHORTEST_SECONDS
+        known.due = self._clock() + known.interval
+        return known.words
 
-    def _remember(self, uid: str, asked: float, words: str) -> None:
-        self._known[uid] = (asked, words)
-        if len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
+    def pause(self, job: JobRecord) -> float:
+        """Seconds until it is worth asking again."""
+        known = self._of(job)
+        return max(1.0, known.due - self._clock())
+
+    def _of(self, job: JobRecord) -> _Known:
+        if job.uid not in self._known:
+            self._known[job.uid] = _Known(self._clock() + _FIRST_SECONDS)
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return self._known[job.uid]
 
     async def _ask(self, job: JobRecord) -> str:
         if job.suspended:

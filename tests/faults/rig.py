@@ -179,7 +179,12 @@ class Rig:
                 gateway,
                 pods=PodDefaults(image="trainer"),
                 recorder=self.recorder,
-                waiting=WaitingWords(gateway, kueue=True, clock=lambda: self.now),
+                waiting=WaitingWords(
+                    gateway,
+                    kueue=True,
+                    bucket=TokenBucket(20.0, 40, lambda: self.now),
+                    clock=lambda: self.now,
+                ),
                 clock=self.clock,
                 progress={},
             )

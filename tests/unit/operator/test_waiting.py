@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from alignment_operator.errors import ApiError
+from alignment_operator.limiter import TokenBucket
 from alignment_operator.queue import Key
 from alignment_operator.records import job_record
 from alignment_operator.waiting import WaitingWords
@@ -48,7 +49,8 @@ class Clock:
 
 
 def words(answers: Answers, clock: Clock, *, kueue: bool = True) -> WaitingWords:
-    return WaitingWords(answers, kueue=kueue, clock=clock)  # type: ignore[arg-type]
+    bucket = TokenBucket(1.0, 3, clock)
+    return WaitingWords(answers, kueue=kueue, bucket=bucket, clock=clock)  # type: ignore[arg-type]
 
 
 async def test_a_young_job_is_not_asked_about() -> None:
@@ -72,6 +74,32 @@ async def test_the_newest_refusal_counts_and_is_asked_for_only_once_in_a_while()
         clock.now += 4
         assert await subject.of(job_record(job(1))) == "FailedCreate: new"
     assert answers.asked <= 4
+
+
+async def test_a_job_that_waits_long_is_asked_about_less_and_less() -> None:
+    answers, clock = Answers([{"reason": "FailedCreate", "message": "quota"}]), Clock()
+    subject = words(answers, clock)
+    record = job_record(job(1))
+    await subject.of(record)
+    pauses = []
+    for _ in range(8):
+        clock.now += subject.pause(record)
+        await subject.of(record)
+        pauses.append(subject.pause(record))
+    assert pauses == [10.0, 20.0, 40.0, 80.0, 120.0, 120.0, 120.0, 120.0]
+
+
+async def test_thousands_of_waiting_jobs_share_one_rate_of_questions() -> None:
+    answers, clock = Answers([{"reason": "FailedCreate", "message": "quota"}]), Clock()
+    subject = words(answers, clock)
+    records = [job_record(job(1, uid=f"job-{number}")) for number in range(2000)]
+    for record in records:
+        await subject.of(record)
+    clock.now += 4
+    for record in records:
+        await subject.of(record)
+    assert answers.asked == 3
+    assert sum(subject.pause(record) < 60 for record in records) == 3
 
 
 async def test_what_was_learnt_stays_while_the_server_is_away() -> None:
