@@ -23,7 +23,7 @@ from support.embedded import Project, edits
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.cluster)
-        item.add_marker(pytest.mark.timeout(1500))
+        item.add_marker(pytest.mark.timeout(2700))
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
@@ -64,7 +64,9 @@ def material(prepared: Prepared) -> Path:
         if not folder.exists():
             making = folder.with_name("material.new")
             making.mkdir()
-            Project.local(making).with_model().with_rows(edits(90))
+            # A group of its own for each row, so that the gate's intervals have groups enough.
+            rows = [row | {"group": row["id"]} for row in edits(90)]
+            Project.local(making).with_model().with_rows(rows)
             making.rename(folder)
     return folder
 

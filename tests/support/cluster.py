@@ -40,6 +40,7 @@ class Team:
             project = Project(Path(folder), f"s3://{self.name}", {})
             document: Json = yaml.safe_load(project.manifest(run, **changes).read_text(encoding="utf-8"))
         document["metadata"]["namespace"] = self.name
+        document["spec"]["evaluation"]["generation"]["prompts"] = 24
         document["spec"]["storage"] = {
             "endpoint": s3.ENDPOINT,
             "region": "us-east-1",

@@ -53,17 +53,21 @@ def start(
     """Start a daemon in a session of its own, unless its pid file names a living one. Log: ``folder/name.log``."""
     if alive(name, folder):
         return
-    with (folder / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-            cwd=folder,
-            start_new_session=True,
+    words = [str(part) for part in command]
+    with (folder / f"{name}.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        # Not subprocess: nobody will wait for this one.
+        pid = os.posix_spawnp(
+            words[0],
+            words,
+            {**os.environ, **(environment or {})},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+            ],
+            setsid=True,
         )
-    (folder / f"{name}.pid").write_text(f"{process.pid} {_started(process.pid)}")
+    (folder / f"{name}.pid").write_text(f"{pid} {_started(pid)}")
 
 
 def stop(name: str, folder: Path, patience: float = 3.0) -> None:
