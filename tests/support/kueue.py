@@ -41,6 +41,10 @@ def installed(kubectl: Kubectl, team: str) -> Iterator[None]:
         shell.wait_until("Kueue admits queues", 90, lambda: bool(kubectl.apply(_queues(team))))
         yield
     finally:
+        # Its objects carry finalizers that only a running Kueue takes off.
+        ready(kubectl)
+        kubectl("delete", "jobs", "--all", "-n", team, "--timeout=60s", check=False)
+        kubectl("delete", "-f", "-", "--ignore-not-found", "--timeout=60s", text=_queues(team), check=False)
         kubectl.helm("uninstall", "kueue", "--namespace", NAMESPACE)
 
 
