@@ -47,11 +47,15 @@ def network(here: Layout) -> None:
         shell.run([binaries.find("kube-proxy"), "--cleanup"], check=False)
     except binaries.Unavailable:
         return  # it was never built, so it never ran
-    for table in ("nat", "filter"):
+    for table in ("nat", "filter", "mangle"):
         _delete_rules(table)
     for bridge in (POD_BRIDGE, NODE_BRIDGE):
         if Path(f"/sys/class/net/{bridge}").exists():
             shell.run(["ip", "link", "delete", bridge], check=False)
+    logs = Path("/var/log/containers")
+    for link in logs.glob("*.log") if logs.is_dir() else ():
+        if link.is_symlink() and str(here.state) in str(link.readlink()):
+            link.unlink()
     for result in Path("/var/lib/cni/results").glob(f"{NETWORK}-*"):
         result.unlink()
     for root in Path("/sys/fs/cgroup").glob("**/kubepods"):

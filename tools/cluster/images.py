@@ -206,7 +206,7 @@ def _store() -> Path:
 
 def _buildah(*arguments: str) -> str:
     with _quiet_home() as environment:
-        root = ["--root", _store(), "--runroot", "/run/alignment-cluster-buildah"]
+        root = ["--root", _store(), "--runroot", local.layout().socket.parent / "buildah"]
         try:
             return shell.run(["buildah", *root, *arguments], environment=environment)
         finally:
