@@ -62,6 +62,8 @@ def allowed(prepared: Prepared, right: str) -> str:
 
 @pytest.mark.alone
 def test_no_request_of_the_operator_is_forbidden_in_a_whole_run(notes: Team) -> None:
+    # Another test may have killed the operator just now.
+    notes.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}", "--timeout=120s")
     # Others' namespaces are going away: creating an Event in one of these is forbidden for everybody.
     earlier = forbidden(notes)
     notes.apply()
