@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from alignment_api.spec import AlignmentRunSpec
 from alignment_api.stage import StageResult
@@ -21,6 +22,7 @@ from alignment_trainer.data.power import with_power
 from alignment_trainer.data.reading import SourceRead
 from alignment_trainer.data.snapshot import described_files, read_split, write_split
 from alignment_trainer.data.split import Side
+from alignment_trainer.errors import DataError
 from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
 from alignment_trainer.runtime.context import StageContext
@@ -29,6 +31,8 @@ from alignment_trainer.storage.folders import upload_folder
 from alignment_trainer.storage.probe import require_conditional_puts
 
 __all__ = ["run"]
+
+QUARANTINE: Final = "quarantine.jsonl"
 
 
 def run(context: StageContext) -> StageResult:
@@ -54,8 +58,15 @@ def run(context: StageContext) -> StageResult:
         tick=tick,
     )
     found = assemble(spec.data, work)
-    refuse_too_many_invalid(found.account, spec.data)
-    refuse_too_few(found.funnel, spec.data)
+    found.account.write_quarantine(folder / QUARANTINE)
+    try:
+        refuse_too_many_invalid(found.account, spec.data)
+        refuse_too_few(found.funnel, spec.data)
+    except DataError:
+        # What is wrong with the data is what a person needs now; without its sums the folder counts as no snapshot.
+        uri = f"{context.request.folder}data/{QUARANTINE}"
+        context.store(uri).upload(folder / QUARANTINE, uri)
+        raise
     found = replace(found, funnel=with_power(found.funnel, found.tally, spec))
     for side in Side:
         tick(f"writing the {side} side", 0, 0)
@@ -63,7 +74,6 @@ def run(context: StageContext) -> StageResult:
     # Of the files themselves, not of what was meant to be in them.
     train, holdout = (read_split(folder, side) for side in (Side.TRAIN, Side.HOLDOUT))
     prove_no_leak(train, holdout, found.template, spec.data.holdout, tick)
-    found.account.write_quarantine(folder / "quarantine.jsonl")
     _write_manifest(folder, found, pins, spec)
     output = upload_folder(folder, f"{context.request.folder}data/", context.store(context.request.folder))
     return StageResult(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from alignment_trainer.data.stage import run
-from alignment_trainer.errors import Stopped, TemporaryError
+from alignment_trainer.errors import DataError, Stopped, TemporaryError
 from alignment_trainer.storage.local import LocalStore
 from alignment_trainer.storage.store import ObjectInfo
 from support.preparing import context, edit, pair, prepared, signal, write_rows
@@ -161,6 +161,19 @@ def test_a_source_that_changes_size_while_it_is_read_is_read_anew(tmp_path: Path
     with pytest.raises(TemporaryError, match="replaced while it was read") as refused:
         run(context(tmp_path, tmp_path / "one", stores=lambda _: growing, **data))
     assert refused.value.reason == "SourceChanged"
+
+
+def test_a_run_that_stops_at_its_data_leaves_the_quarantine_and_no_snapshot(tmp_path: Path) -> None:
+    uri = write_rows(tmp_path / "rows.jsonl", [pair(1), "no json", pair(2, weight=-1)])
+    work = context(tmp_path, tmp_path / "one", sources=[{"uri": uri}])
+    with pytest.raises(DataError, match="2 of 3 rows are invalid"):
+        run(work)
+    left = files(f"{work.request.folder}data/")
+    assert set(left) == {"quarantine.jsonl"}
+    assert [json.loads(line)["reason"] for line in left["quarantine.jsonl"].splitlines()] == [
+        "NotJson",
+        "WeightInvalid",
+    ]
 
 
 SENTENCE = (
