@@ -20,6 +20,8 @@ _API = "https://127.0.0.1:6443"
 _PACKAGES = {
     "containerd": "containerd",
     "runc": "runc",
+    "ip": "iproute2",
+    "openssl": "openssl",
     "iptables": "iptables",
     "conntrack": "conntrack",
     "socat": "socat",
