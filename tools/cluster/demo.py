@@ -35,7 +35,7 @@ def _demo() -> int:
     kubectl = prepare(choose()).commands()
     say("a base model and simulated edits (a minute or two the first time)")
     settings = Demo(folder=paths.cache() / "demo")
-    lay_out(settings, lambda *_: None)
+    lay_out(settings, _tell)
     tunnel = s3.Tunnel(kubectl)
     tunnel.upload(settings.base, _BUCKET, "base/")
     tunnel.upload(settings.folder / "feedback", _BUCKET, "feedback/")
@@ -54,6 +54,12 @@ def _demo() -> int:
         + " ".join(["kubectl", *kubectl.where(), "-n", _NAMESPACE, "get", "alignmentruns,jobs,pods,events"])
     )
     return 0 if status.get("verdict") else 1
+
+
+def _tell(activity: str, step: int, steps: int) -> None:
+    """Every fifth of an activity."""
+    if step * 5 // steps > (step - 1) * 5 // steps:
+        say(f"{activity}: {100 * step // steps} %")
 
 
 def _manifest(settings: Demo) -> dict[str, Any]:
