@@ -45,37 +45,37 @@ class Table:
         print(f"| {what} | {measured} | {goal} |", flush=True)
 
 
-async def measure(folder: Path, kubeconfig: Path, *, many: int, seconds: int) -> None:
-    """All of it, one after the other."""
+PHASES = ("latency", "stages", "burst", "finished")
+
+
+async def measure(folder: Path, kubeconfig: Path, phases: list[str], *, many: int, seconds: int) -> None:
+    """The phases asked for, one after the other."""
     async with Client(kubeconfig) as client:
         await client.ready()
         await _install(client)
         table = Table()
         async with Operator(kubeconfig, folder) as operator:
-            await _latency(client, table, seconds)
-            await _clear(client)
-            await operator.idle()
+            if "latency" in phases:
+                await _latency(client, table, seconds)
+                await _clear(client)
+                await operator.idle()
             finished = await _stages(client, operator, table)
             await _clear(client)
             await operator.idle()
-            await _burst(client, table, many)
-        async with Operator(kubeconfig, folder) as operator:
-            done = await operator.idle()
-            table.row(
-                f"cold start, {many:,} runs with a waiting Job",
-                f"{done:.1f} s until all were looked at",
-                "10 s",
-            )
-        await _clear(client)
-        await _finished(client, finished, many)
-        async with Operator(kubeconfig, folder) as operator:
-            table.row(
-                f"cold start, {many:,} finished runs",
-                f"{operator.seconds_to_ready:.1f} s until ready",
-                "10 s",
-            )
-            await _memory(operator, table, many)
-            await _scrapes(operator, table, many)
+            if "burst" in phases:
+                await _burst(client, table, many)
+        if "burst" in phases:
+            async with Operator(kubeconfig, folder) as operator:
+                done = f"{await operator.idle():.1f} s until all were looked at"
+                table.row(f"cold start, {many:,} runs with a waiting Job", done, "10 s")
+            await _clear(client)
+        if "finished" in phases:
+            await _finished(client, finished, many)
+            async with Operator(kubeconfig, folder) as operator:
+                ready = f"{operator.seconds_to_ready:.1f} s until ready"
+                table.row(f"cold start, {many:,} finished runs", ready, "10 s")
+                await _memory(operator, table, many)
+                await _scrapes(operator, table, many)
 
 
 async def _latency(client: Client, table: Table, seconds: int) -> None:
@@ -304,13 +304,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the operator against a real API server.")
     parser.add_argument("--runs", type=int, default=5000, help="how many runs are many")
     parser.add_argument("--seconds", type=int, default=30, help="how long to create 20 runs per second")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES), help="what to measure")
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="bench-operator-") as name,
         control_plane(Path(name)) as kubeconfig,
     ):
         print(f"{os.cpu_count()} CPUs shared with etcd, kube-apiserver and the measurement\n", flush=True)
-        asyncio.run(measure(Path(name), kubeconfig, many=given.runs, seconds=given.seconds))
+        asyncio.run(measure(Path(name), kubeconfig, given.phases, many=given.runs, seconds=given.seconds))
 
 
 if __name__ == "__main__":
