@@ -56,6 +56,16 @@ def test_the_demo_publishes_a_model_that_is_truly_preferred(finished: tuple[int,
     assert told["cpuSeconds"] < CPU_SECONDS
 
 
+def test_other_settings_in_the_same_folder_are_refused_before_anything_is_trained(
+    finished: tuple[int, dict[str, Any]], folder: Path
+) -> None:
+    before = sorted(path for path in folder.rglob("*") if ".align" not in path.parts)
+    code, told = demo(folder, "--seed", "1")
+    assert code == 64
+    assert "--directory" in told["stderr"]
+    assert sorted(path for path in folder.rglob("*") if ".align" not in path.parts) == before
+
+
 def test_contradictory_edits_publish_nothing(finished: tuple[int, dict[str, Any]], folder: Path) -> None:
     code, told = demo(folder, "--contradictory")
     assert code in (3, 4), told

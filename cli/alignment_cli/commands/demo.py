@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignment_cli.commands.options import OutputOption
+from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, console, emit, say
 
 if TYPE_CHECKING:
@@ -53,18 +54,27 @@ def demo(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    from alignment_cli.demo.setup import Demo, lay_out
-    from alignment_cli.manifests import load_manifest
+    import yaml
+
+    from alignment_cli.demo.setup import Demo, lay_out, manifest_text
+    from alignment_cli.embedded.state import State
+    from alignment_cli.manifests import parse_manifest
     from alignment_cli.outcome import exit_code
 
     began = time.monotonic()
     settings = Demo(directory, pairs, seed, contradictory)
     if output is Output.TEXT:
         say(SIMULATED)
+    wanted = parse_manifest(yaml.safe_load(manifest_text(settings)), str(settings.manifest))
+    # Another --pairs or --seed in this directory is refused now, not after minutes of training a base.
+    try:
+        State(directory / ".align").create(wanted)
+    except CommandError as error:
+        raise CommandError(
+            f"{error.message} Or give the demo another --directory.", exit_code=error.exit_code
+        ) from None
     lay_out(settings, _Progress(quiet=output is not Output.TEXT))
-    run = execute(
-        directory / ".align", load_manifest(settings.manifest), output, quiet=output is not Output.TEXT
-    )
+    run = execute(directory / ".align", wanted, output, quiet=output is not Output.TEXT)
     truth = _truth(settings, run)
     seconds = time.monotonic() - began
     if output is Output.TEXT:

@@ -12,7 +12,7 @@ from alignment_cli.demo.base import BaseRecipe, pretrain
 from alignment_cli.demo.feedback import TEMPERATURE, write_events
 from alignment_cli.demo.world import draw_encounter, prompt, write_note
 
-__all__ = ["Demo", "lay_out"]
+__all__ = ["Demo", "lay_out", "manifest_text"]
 
 _EXAMPLES = 20_000
 
@@ -65,6 +65,11 @@ class Demo:
         return self.folder / "base"
 
     @property
+    def events(self) -> Path:
+        """The approval events."""
+        return self.folder / "feedback" / f"{self.name}-{self.pairs}.jsonl"
+
+    @property
     def manifest(self) -> Path:
         """The run's manifest."""
         return self.folder / f"{self.name}.yaml"
@@ -86,18 +91,19 @@ def lay_out(demo: Demo, progress: Callable[[str, int, int], None]) -> None:
             progress=lambda step, steps, _loss: progress("training the base model", step, steps),
         )
         mark.write_text(recipe, encoding="utf-8")
-    events = f"feedback/{demo.name}-{demo.pairs}.jsonl"
     progress("drafting and editing notes", 0, 1)
-    write_events(
-        demo.base, demo.folder / events, pairs=demo.pairs, seed=demo.seed, contradictory=demo.contradictory
-    )
+    write_events(demo.base, demo.events, pairs=demo.pairs, seed=demo.seed, contradictory=demo.contradictory)
     progress("drafting and editing notes", 1, 1)
-    text = _RUN.format(
+    demo.manifest.write_text(manifest_text(demo), encoding="utf-8")
+
+
+def manifest_text(demo: Demo) -> str:
+    """The run's manifest, YAML; the same settings give the same text, before anything is made."""
+    return _RUN.format(
         name=demo.name,
         root=demo.folder.resolve().as_uri(),
-        events=events,
+        events=demo.events.relative_to(demo.folder),
         seed=demo.seed,
         temperature=TEMPERATURE,
         warm_epochs=2,
     )
-    demo.manifest.write_text(text, encoding="utf-8")
