@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
-import time
 
 import pytest
 
 
-def seconds_of(*command: str) -> float:
-    began = time.perf_counter()
+def processor_seconds_of(*command: str) -> float:
+    """Processor time of a command: what it takes on an idle machine, also when this one is busy with other tests."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True, timeout=60)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def modules_after(statement: str) -> set[str]:
@@ -24,13 +26,9 @@ def modules_after(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.splitlines()}
 
 
-def test_help_answers_within_half_a_second_of_a_bare_interpreter() -> None:
-    help_seconds = statistics.median(
-        seconds_of(sys.executable, "-m", "alignment_cli.main", "--help") for _ in range(5)
-    )
-    assert help_seconds < 0.5 or help_seconds < 12 * statistics.median(
-        seconds_of(sys.executable, "-c", "") for _ in range(5)
-    )
+def test_help_answers_within_half_a_second() -> None:
+    command = (sys.executable, "-m", "alignment_cli.main", "--help")
+    assert statistics.median(processor_seconds_of(*command) for _ in range(5)) < 0.5
 
 
 @pytest.mark.parametrize(
