@@ -111,7 +111,8 @@ def test_five_hundred_pairs_with_default_training_move_the_model_and_do_not_brea
     )
     metrics = {metric["name"]: metric for metric in status["metrics"]}
     assert record["schedule"]["steps"] >= 50
-    # The divergence on own samples is too small here to tell from its noise; the log-ratio of the edited texts is not.
+    # Not klPerToken: it is below 0 here, which no divergence is, because the samples are drawn at a temperature of 0.8
+    # and its definition holds at 1 only.
     assert metrics["chosenLogRatio"]["low"] > 0.01, "the model must have moved, nats per token"
     assert metrics["degenerateRate"]["high"] < 0.1, "and must not be broken"
     assert metrics["fluencyGap"]["estimate"] < 0.5

@@ -1,7 +1,8 @@
 """``klPerToken``: how far has the candidate moved from the champion, on what it writes itself?
 
 Definition: mean over generations of (log π_candidate − log π_champion) per token of the candidate's own samples: an
-estimate of KL(candidate || champion) per token. Unit: nats per token. Direction: lower is nearer.
+estimate of KL(candidate || champion) per token where they are sampled at temperature 1. At a lower temperature the
+samples are not the candidate's distribution: small divergences then come out too low, also below 0. Unit: nats per token. Direction: lower is nearer.
 Source: over-optimisation grows with it, arXiv 2406.02900.
 """
 
