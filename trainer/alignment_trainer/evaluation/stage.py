@@ -23,7 +23,7 @@ from alignment_trainer.evaluation.criteria import gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
 from alignment_trainer.evaluation.gathering import Gatherer, dump_generations
 from alignment_trainer.evaluation.judges import open_judge
-from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement
+from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement, judgements
 from alignment_trainer.evaluation.ledger import ledger_uri, reserve
 from alignment_trainer.evaluation.loading import data_words, load_seat, load_sets
 from alignment_trainer.evaluation.material import Material
@@ -133,7 +133,7 @@ def _judged(context: StageContext, judge: Judge, material: Material) -> list[Jud
         context.raise_if_stopped()
         context.progress.update(done, len(comparisons), activity="judging")
 
-    return judge.compare(comparisons, between)
+    return judgements(judge, comparisons, between)
 
 
 def _write(folder: Path, report: Report, material: Material) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignment_trainer.errors import RequestError, TemporaryError
-from alignment_trainer.evaluation.judges.base import Comparison, Judgement, Outcome
+from alignment_trainer.evaluation.judges.base import Comparison, Judgement, Outcome, judgements
 from alignment_trainer.evaluation.judges.http import Caps, ChatClient
 from alignment_trainer.evaluation.judges.openai import OpenAIJudge
 from alignment_trainer.evaluation.judges.prompt import messages, read_choice
@@ -57,6 +57,15 @@ def test_a_judge_that_always_takes_the_first_gives_ties(tmp_path: Path) -> None:
     with judge_server() as server:
         found = compare(judge_at(server, tmp_path), (GOOD, BAD), (BAD, GOOD))
     assert found == [Judgement(Outcome.JUDGED, 0.5)] * 2
+
+
+def test_equal_answers_are_a_tie_that_nobody_is_asked_about(tmp_path: Path) -> None:
+    pairs = ((GOOD, GOOD), (BAD, GOOD), (BAD, BAD), (GOOD, BAD))
+    comparisons = [Comparison(f"question {n}", ours, theirs) for n, (ours, theirs) in enumerate(pairs)]
+    with judge_server(answer=fair) as server:
+        found = judgements(judge_at(server, tmp_path), comparisons, lambda _done: None)
+    assert [j.preference for j in found] == [0.5, 0.0, 0.5, 1.0]
+    assert len(server.requests) == 4, "two prompts whose answers differ, in both orders"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from alignment_trainer.data.rows import Text
 
-__all__ = ["Comparison", "Judge", "Judgement", "Outcome"]
+__all__ = ["Comparison", "Judge", "Judgement", "Outcome", "judgements"]
 
 
 class Outcome(StrEnum):
@@ -55,3 +55,15 @@ class Judge(Protocol):
     def describe(self) -> dict[str, Any]:
         """For the report: type, model, digests of model and prompt, requests and tokens used."""
         ...
+
+
+def judgements(
+    judge: Judge, comparisons: Sequence[Comparison], between: Callable[[int], None]
+) -> list[Judgement]:
+    """One judgement per comparison, in order. Equal answers are a tie, whoever judges: nobody is asked about them."""
+    differing = [n for n, c in enumerate(comparisons) if c.candidate != c.champion]
+    told = [Judgement(Outcome.JUDGED, 0.5)] * len(comparisons)
+    asked = judge.compare([comparisons[n] for n in differing], between)
+    for number, judgement in zip(differing, asked, strict=True):
+        told[number] = judgement
+    return told
