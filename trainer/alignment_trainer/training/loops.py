@@ -10,13 +10,15 @@ from alignment_api.spec import Engine, Loss, Precision, TrainingSpec
 from alignment_trainer.data.rows import Pair
 from alignment_trainer.errors import Stopped
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.storage import uris
 from alignment_trainer.training.batching import PairCollator
 from alignment_trainer.training.callbacks import FirstStepCheck, Reporter, Uploader
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import supervised_dataset
 from alignment_trainer.training.engine import choose_engine
 from alignment_trainer.training.losses import terms
-from alignment_trainer.training.reference import compute, with_reference
+from alignment_trainer.training.reference import reference_values, with_reference
+from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
 from alignment_trainer.training.schedule import Schedule, losses
 from alignment_trainer.training.tokens import tokenized
 
@@ -60,11 +62,15 @@ def run_warm_start(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a DPO run leaves besides the changed policy. steps: optimizer steps; tokens: computed per pass over the pairs."""
+    """What a DPO run leaves besides the changed policy. steps: optimizer steps.
+
+    reference: number of ``pairs`` whose reference was needed, and of those that were ``cached``.
+    """
 
     log: list[dict[str, Any]]
     steps: int
     engine: Engine
+    reference: dict[str, int]
 
 
 def run_dpo(
@@ -76,11 +82,12 @@ def run_dpo(
     done: int,
     *,
     fresh: bool,
+    names: dict[str, str],
 ) -> Trained:
     """DPO from ``policy`` as the reference. Changes ``policy``.
 
     pairs: to train on, and to choose the checkpoint on. done: steps of the warm start, for progress. fresh: the
-    adapter is new, so the reference is the base without it.
+    adapter is new, so the reference is the base without it. names: digests of the reference, for its cache.
     """
     from trl import DPOConfig
     from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -126,6 +133,21 @@ def run_dpo(
         shared=engine is Engine.PREFIX_SHARED,
         maximum=spec.max_length,
     )
+    known = {"pairs": 0, "cached": 0}
+
+    def reference(trainer: PreferenceTrainer, dataset: Any) -> Any:
+        def between(number: int, of: int) -> None:
+            context.progress.update(done, done + plan.steps, activity=f"reference {number}/{of}")
+            context.raise_if_stopped()
+
+        scope = scope_of(**names, forward=str(Engine.PREFIX_SHARED if collator.shared else Engine.TRL))
+        folder = uris.join(context.request.spec.artifacts.uri, "cache", "reference", scope) + "/"
+        cache = ReferenceCache(context.store(folder), folder)
+        values, cached = reference_values(trainer, dataset, cache, maximum=spec.max_length, between=between)
+        known["pairs"] += len(values)
+        known["cached"] += cached
+        return with_reference(dataset, values)
+
     checkpoints = Checkpoints(context, "dpo")
     check = FirstStepCheck(
         sigmoid_only=spec.loss is Loss.SIGMOID and plan.sft_weight == 0,
@@ -139,9 +161,7 @@ def run_dpo(
         processing_class=tokenizer,
         callbacks=[Reporter(context, "training", done, done + plan.steps), Uploader(checkpoints), check],
         collator=collator,
-        reference=lambda trainer, dataset: with_reference(
-            dataset, compute(trainer, dataset, range(len(dataset)))
-        ),
+        reference=reference,
         fresh_adapter=fresh,
         terms=terms(spec, plan.sft_weight),
         only_terms=spec.dpop_weight is not None,
@@ -155,7 +175,7 @@ def run_dpo(
         )
     used = Engine.PREFIX_SHARED if trainer.seam is not None else Engine.TRL
     trainer.restore_forward()
-    return Trained(_log(trainer), trainer.state.max_steps, used)
+    return Trained(_log(trainer), trainer.state.max_steps, used, known)
 
 
 def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpec) -> dict[str, Any]:

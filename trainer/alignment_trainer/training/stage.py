@@ -23,7 +23,7 @@ from alignment_trainer.models.fetch import LocalModel, fetch_model
 from alignment_trainer.models.resolve import digest_cache
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
-from alignment_trainer.storage.folders import fetch_folder, read_sums, sums_digest, upload_folder
+from alignment_trainer.storage.folders import fetch_folder, file_sha256, read_sums, sums_digest, upload_folder
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import mostly_edits, select_slice
 from alignment_trainer.training.schedule import Schedule, make_schedule
@@ -54,8 +54,9 @@ def run(context: StageContext) -> StageResult:
     )
     base = _base_of(model, request.pins.model.uri, request.pins.model.digest) if spec.lora else None
     log: list[dict[str, Any]] = []
+    warm_digest = ""
     if spec.warm_start is not None:
-        warm, warm_log = _warm_start(context, model, tokenizer, train, plan, warm_steps, base)
+        warm, warm_log, warm_digest = _warm_start(context, model, tokenizer, train, plan, warm_steps, base)
         log += warm_log
         policy = load_policy(model, spec, warm=warm)
     else:
@@ -63,12 +64,23 @@ def run(context: StageContext) -> StageResult:
     from alignment_trainer.training.loops import run_dpo
 
     fresh = spec.lora is not None and spec.warm_start is None and not model.adapter
-    trained = run_dpo(context, policy, tokenizer, (train, selection), plan, warm_steps, fresh=fresh)
+    names = {
+        "model": request.pins.model.digest,
+        "warmStart": warm_digest,
+        "tokenizer": file_sha256(model.tokenizer / "tokenizer.json"),
+        "template": str(tokenizer.chat_template),
+        "precision": str(spec.precision),
+        "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
+    }
+    trained = run_dpo(
+        context, policy, tokenizer, (train, selection), plan, warm_steps, fresh=fresh, names=names
+    )
     log += trained.log
     folder = context.scratch / "candidate"
     save_policy(policy, tokenizer, folder, base=base)
     seconds = time.monotonic() - clock
     record = _record(context, plan, log, seconds, len(train), len(selection))
+    record["reference"] = trained.reference
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     output = upload_folder(folder, f"{request.folder}candidate/", context.store(request.folder))
     for phase in ("dpo", "warm-start"):
@@ -106,8 +118,8 @@ def _warm_start(
     plan: Schedule,
     steps: int,
     base: dict[str, str] | None,
-) -> tuple[Path, list[dict[str, Any]]]:
-    """The warm-started policy as a folder. Kept in the artifacts until the stage ends: an interrupted DPO needs the same reference."""
+) -> tuple[Path, list[dict[str, Any]], str]:
+    """The warm-started policy as a folder, its log and its digest. Kept in the artifacts until the stage ends: an interrupted DPO needs the same reference."""
     from alignment_trainer.training.loops import run_warm_start
     from alignment_trainer.training.policy import load_policy, save_policy
 
@@ -124,10 +136,10 @@ def _warm_start(
         upload_folder(folder, uri, store)
         sums = read_sums(store, uri)
         assert sums is not None  # noqa: S101  just written
-    folder = fetch_folder(ArtifactRef(uri=uri, digest=sums_digest(sums)), store, context.scratch / "warm")
-    return folder, [
-        {**entry, "phase": "warmStart"} for entry in json.loads((folder / "log.json").read_text())
-    ]
+    ref = ArtifactRef(uri=uri, digest=sums_digest(sums))
+    folder = fetch_folder(ref, store, context.scratch / "warm")
+    log = json.loads((folder / "log.json").read_text())
+    return folder, [{**entry, "phase": "warmStart"} for entry in log], ref.digest
 
 
 def _base_of(model: LocalModel, uri: str, digest: str) -> dict[str, str]:

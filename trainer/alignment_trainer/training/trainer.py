@@ -55,7 +55,6 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         self._terms = terms
         self._strict = strict
         self._seam: forward.Seam | None = None
-        self._checked = False
         with contextlib.nullcontext() if second_model else _reference_is_given():
             super().__init__(data_collator=collator.padded, **arguments)
         self.data_collator = collator
@@ -99,6 +98,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             )  # TRL copied what is still zero; without it the adapter is switched off
         if self._collator.shared and self._seam is None:
             self._seam = self._install()
+            self._check(dataset)
         self.data_collator = self._collator
         return self._reference(self, dataset)
 
@@ -122,9 +122,6 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
         """Forward and backward of all micro-batches of a step; returns the step's mean loss per pair."""
         batches: list[dict[str, Any]] = inputs[MICRO_BATCHES]
-        if not self._checked:
-            self._check(model, batches[0])
-            self._checked = True
         model.train()
         if self._seam is not None:
             self._seam.logging = self._logs_this_step()
@@ -218,14 +215,12 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             or step % max(1, int(every)) == 0
         )
 
-    def _check(self, model: Any, batch: dict[str, Any]) -> None:
-        """Once, before the first step: our forward against TRL's own, on two pairs at most."""
-        if self._seam is None:
-            return
-        while pairs_in(batch) > 2:
-            batch = halve(batch)[0]
-        with self.compute_loss_context_manager():
-            difference = selfcheck.disagreement(model, self._prepare_inputs(batch), self.precision)
+    def _check(self, dataset: Any) -> None:
+        """Once, before anything is computed: our forward against TRL's own, on two pairs at most."""
+        first = [dataset[number] for number in range(min(2, len(dataset)))]
+        with self.accelerator.autocast():
+            batch = self.moved(self._collator.micro_batch(first))
+            difference = selfcheck.disagreement(self.model, batch, self.precision)
         if difference is None:
             return
         if self._strict:

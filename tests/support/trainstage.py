@@ -1,0 +1,94 @@
+"""The train stage without a run around it: a tiny real model, invented edits, everything below one root URI."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignment_api.names import StageName
+from alignment_api.spec import AlignmentRunSpec
+from alignment_api.stage import RunIdentity, StageRequest, StageResult
+from alignment_api.status import Pins, SourcesPin
+from alignment_trainer.data.rows import Pair
+from alignment_trainer.data.snapshot import write_split
+from alignment_trainer.data.split import Side
+from alignment_trainer.models.fetch import LocalModel, fetch_model
+from alignment_trainer.models.resolve import Resolver
+from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.storage.folders import upload_folder
+from alignment_trainer.storage.registry import Stores
+from alignment_trainer.training.stage import run
+from support.publishing import SilentProgress
+from support.tiny import save_tiny_model
+
+__all__ = ["TrainStage", "Trained"]
+
+_QUICK = {"precision": "Float32", "maxLength": 128, "epochs": 1, "pairsPerStep": 8, "selectionFraction": 0}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one stage left. record: its ``training.json``; model: the candidate, fetched."""
+
+    result: StageResult
+    record: dict[str, Any]
+    model: LocalModel
+
+
+@dataclass
+class TrainStage:
+    """Train stages that share model and artifacts. root: file:// or s3:// URI ending in ``/``; scratch: local."""
+
+    root: str
+    scratch: Path
+    stores: Stores = field(default_factory=Stores)
+    storage: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        save_tiny_model(self.scratch / "base")
+        self.model = upload_folder(self.scratch / "base", self.root + "base/", self.stores(self.root)).uri
+
+    def request(self, name: str, pairs: Sequence[Pair], **training: Any) -> StageRequest:
+        """A request over a snapshot of exactly these train pairs; ``training`` is laid over a quick one."""
+        model = training.pop("model", self.model)
+        data = self.scratch / name / "data"
+        data.mkdir(parents=True)
+        write_split(pairs, data, Side.TRAIN)
+        snapshot = upload_folder(data, f"{self.root}snapshots/{name}/", self.stores(self.root))
+        spec = AlignmentRunSpec.model_validate(
+            {
+                "model": {"uri": model},
+                "data": {"sources": [{"uri": "file:///none.jsonl"}]},
+                "training": _QUICK | training,
+                "publish": {"uri": f"{self.root}models/"},
+                "artifacts": {"uri": f"{self.root}artifacts/"},
+                "storage": self.storage,
+            }
+        )
+        pin = Resolver(self.stores).pin(spec.model.uri)
+        return StageRequest(
+            stage=StageName.TRAIN,
+            run=RunIdentity(name=name, uid=f"{abs(hash(name)):032x}"),
+            spec=spec,
+            pins=Pins(
+                model=pin,
+                champion=pin,
+                sources=SourcesPin(manifest="file:///none", digest=pin.digest, files=1, bytes=1),
+            ),
+            inputs={StageName.PREPARE: snapshot},
+        )
+
+    def run(self, name: str, pairs: Sequence[Pair], **training: Any) -> Trained:
+        """Carry out one stage in this process."""
+        request = self.request(name, pairs, **training)
+        scratch = self.scratch / name / "work"
+        scratch.mkdir()
+        context = StageContext(request, self.stores, scratch, SilentProgress(), threading.Event())
+        result = run(context)
+        model = fetch_model(result.output, self.stores, scratch / "candidate-fetched")
+        record = json.loads((model.folder / "training.json").read_text(encoding="utf-8"))
+        return Trained(result, record, model)
