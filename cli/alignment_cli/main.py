@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -24,13 +25,32 @@ _FOR_THE_PERSON = frozenset(
 )
 """What another path or another right would mend; a full disk, say, is not one of them."""
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"align {version('alignment-operator')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="align",
-    help="Preference alignment with a decision: run, watch and judge AlignmentRuns on this machine or a cluster.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Preference alignment with a decision: run, watch and judge AlignmentRuns on this machine or a cluster."""
+
+
 for group in (demo, run, manage, artifacts, alias, data, planning, subjects):
     group.register(app)
 
@@ -42,7 +62,7 @@ def main() -> None:
     except CommandError as error:
         _end(error.message, error.exit_code)
     except TyperException as error:
-        _misused(error.format_message())
+        _misused(error)
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
     except BrokenPipeError:
@@ -75,14 +95,15 @@ def _interrupted() -> None:
     _end("Interrupted; the same command goes on where it stopped.", AlignExit.INTERRUPTED)
 
 
-def _misused(message: str) -> None:
+def _misused(error: TyperException) -> None:
+    message = error.format_message()
     if message.startswith("Usage:"):  # a group without a verb: its help is the answer
         sys.stderr.write(message + "\n")
         sys.exit(AlignExit.REQUEST_INVALID)
-    _end(
-        f"{message} `align --help` lists the verbs, `align VERB --help` its options.",
-        AlignExit.REQUEST_INVALID,
-    )
+    ended = message if message.endswith((".", "?", "!")) else f"{message}."
+    context = getattr(error, "ctx", None)
+    verb = context.command_path if context is not None else "align"
+    _end(f"{ended} `{verb} --help` shows what there is.", AlignExit.REQUEST_INVALID)
 
 
 def _end(message: str, code: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from alignment_api.names import KIND
 from alignment_api.run import AlignmentRun
@@ -59,7 +61,9 @@ def parse_manifest(document: dict[str, Any], source: str) -> AlignmentRun:
     Raises CommandError naming the source and every wrong field.
     """
     try:
-        return AlignmentRun.model_validate_json(json.dumps(document, default=str), strict=True)
+        return AlignmentRun.model_validate_json(
+            json.dumps(document, default=str), strict=True, by_alias=True, by_name=False
+        )
     except ValidationError as error:
         raise invalid(f"{source} is not a valid AlignmentRun", error) from None
 
@@ -67,10 +71,7 @@ def parse_manifest(document: dict[str, Any], source: str) -> AlignmentRun:
 def invalid(what: str, error: ValidationError) -> CommandError:
     """The error for a person: ``what`` and, line by line, each wrong field, what is wrong with it and the remedy."""
     problems = error.errors(include_url=False, include_input=False)
-    lines = [
-        f"  {'.'.join(str(part) for part in p['loc']) or 'manifest'}: {_words(p)}"
-        for p in problems[:_MAXIMUM_ERRORS]
-    ]
+    lines = [f"  {_path(p['loc']) or 'manifest'}: {_words(p)}" for p in problems[:_MAXIMUM_ERRORS]]
     if len(problems) > _MAXIMUM_ERRORS:
         lines.append(f"  and {len(problems) - _MAXIMUM_ERRORS} more")
     return CommandError(f"{what}:\n" + "\n".join(lines))
@@ -94,11 +95,38 @@ def new_manifest(run: AlignmentRun, name: str) -> dict[str, Any]:
 
 def _words(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
-        return "unknown field; see docs/reference.md for the fields there are"
+        *parents, field = problem["loc"]
+        near = get_close_matches(str(field), _fields_at(AlignmentRun, parents), n=1)
+        return f"unknown field; {f'did you mean {near[0]}?' if near else 'docs/reference.md lists those there are'}"
     if problem["type"] == "string_pattern_mismatch":
         pattern = problem["ctx"]["pattern"]
         return _PATTERNS.get(pattern) or _scheme_words(pattern) or f"must match the pattern {pattern}"
     return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _path(location: Iterable[str | int]) -> str:
+    """``spec.gate.criteria[0].metric``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _fields_at(model: type[BaseModel], parents: Iterable[str | int]) -> list[str]:
+    """Names in a manifest of the fields that may stand at a place; none where the place is unknown."""
+    for name in parents:
+        if isinstance(name, int):
+            continue
+        fields = {field.alias or python: field for python, field in model.model_fields.items()}
+        inner = _model_in(fields[name].annotation) if name in fields else None
+        if inner is None:
+            return []
+        model = inner
+    return [field.alias or python for python, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, also as one of several, or optional."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 def _scheme_words(pattern: str) -> str | None:

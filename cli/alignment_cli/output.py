@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Output", "console", "emit", "say"]
+__all__ = ["Output", "console", "counted", "emit", "say"]
 
 
 class Output(StrEnum):
@@ -29,6 +29,11 @@ def console() -> Console:
 
     plain = not sys.stdout.isatty()
     return Console(highlight=False, soft_wrap=plain, width=120 if plain else None)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def emit(wire: Any, output: Output) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment_cli.output import Output, console, emit, say
+from alignment_cli.output import Output, console, counted, emit, say
 from alignment_cli.stores import open_stores, trainer_errors
 
 if TYPE_CHECKING:
@@ -26,27 +27,29 @@ def preview(run: AlignmentRun, output: Output) -> None:
     from alignment_cli.view import funnel
 
     say(f"{run.metadata.name}: what would happen; nothing was done.\n")
-    say(f"Model:     {wire['model']['uri']}  {wire['model']['digest']}")
+    say(f"From:    {wire['model']['uri']}  {wire['model']['digest']}")
     champion = "the model itself (no champion yet)" if wire["championIsModel"] else wire["champion"]["uri"]
-    say(f"Champion:  {champion}")
+    say(f"To beat: {champion}\n")
     console().print(funnel(Funnel.model_validate(wire["data"])))
     schedule = wire["training"]
     say(
-        f"Training:  {schedule['steps']} steps of {schedule['pairs_per_step']} pairs, {schedule['epochs']} epochs, "
-        f"learning rate {schedule['learning_rate']:g}"
+        f"Train:  {counted(schedule['steps'], 'step')} of {counted(schedule['pairsPerStep'], 'pair')}, "
+        f"{counted(schedule['epochs'], 'epoch')}, learning rate {schedule['learningRate']:g}"
         + (", after a warm start" if run.spec.training.warm_start else "")
     )
-    say(f"Gate:      {', '.join(wire['criteria'])}")
+    say(f"Gate:   {', '.join(wire['criteria'])}")
     for plan in wire["power"]:
         say(
-            f"           {plan['metric']}: a change of {plan['shows']:.3f} or more can be shown, with 80 % power"
+            f"        {plan['metric']}: a change of {plan['shows']:.3f} or more can be shown, with 80 % power"
         )
     for warning in wire["warnings"]:
-        say(f"           {warning}")
-    say(f"Publishes: {run.spec.publish.uri} as {run.spec.publish.alias}")
+        say(f"        note: {warning}")
+    say(f"Then:   publish to {run.spec.publish.uri} as {run.spec.publish.alias}, if the gate passes")
 
 
 def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
+    from pydantic.alias_generators import to_camel
+
     from alignment_trainer.data.assemble import Assembly, assemble
     from alignment_trainer.data.exclusions import EXCLUSIONS
     from alignment_trainer.data.lengths import ModelText, fits
@@ -87,7 +90,7 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
         "championIsModel": pins.champion_is_model,
         "stages": ["prepare", "train", "evaluate", "gate", "publish"],
         "data": found.funnel.to_wire(),
-        "training": {name: getattr(schedule, name) for name in schedule.__dataclass_fields__},
+        "training": {to_camel(name): value for name, value in asdict(schedule).items()},
         "criteria": [criterion.name for criterion in criteria],
         "power": [
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,17 @@ def test_a_run_that_is_not_there_is_said_in_the_clusters_words(person: Person) -
     assert code == AlignExit.OTHER
     assert "nobody" in error
     assert "not found" in error
+
+
+def test_a_cluster_that_does_not_answer_is_said_once(person: Person, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere.yaml"
+    known = person._api.kubeconfig.read_text(encoding="utf-8")
+    nowhere.write_text(re.sub(r"(server: https?://127\.0\.0\.1):\d+", r"\1:1", known), encoding="utf-8")
+    code, _, error = person("list", KUBECONFIG=str(nowhere))
+    assert code == AlignExit.OTHER
+    assert error.startswith("align: No cluster answers: ")
+    assert "--state DIR" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_watching_ends_with_the_run_and_its_exit_code(person: Person) -> None:

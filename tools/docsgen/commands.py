@@ -25,7 +25,8 @@ cluster. Without either it is this machine when there is a folder `./.align`, el
 runs complete. For `kubectl align` nothing is to be done: kubectl finds `kubectl_complete-align`, which is installed too.
 
 **Colours** appear on terminals only, and never with `NO_COLOR` set. `-o json` and `-o yaml` print for machines, on
-standard output; errors are one message on standard error. `ALIGN_TRACEBACK=1` shows where a defect of align itself lies.
+standard output; errors are one message on standard error. `ALIGN_TRACEBACK=1` shows where a defect of align itself lies,
+`align --version` which release it is.
 """
 
 

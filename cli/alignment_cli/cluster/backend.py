@@ -7,6 +7,7 @@ and it is there wherever ``kubectl align`` is.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +17,19 @@ from pydantic import ValidationError
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
 from alignment_api.run import AlignmentRun
+from alignment_cli.backend import DEFAULT_STATE
 from alignment_cli.errors import CommandError
 
 __all__ = ["ClusterBackend"]
 
 _RESOURCE = f"{PLURAL}.{GROUP}"
+_LOG_LINE = re.compile(r"[EWI]\d{4} \d{2}:\d{2}:\d{2}\.\d+ ")
+_UNREACHABLE = (
+    "The connection to the server",
+    "Unable to connect to the server",
+    "current-context must exist",
+)
+"""How kubectl begins when there is no cluster, or none that answers."""
 
 
 class ClusterBackend:
@@ -105,10 +114,21 @@ class ClusterBackend:
                 "or install kubectl for runs on a cluster."
             ) from None
         if done.returncode != 0:
-            raise CommandError(
-                done.stderr.strip() or "kubectl failed without a word", exit_code=AlignExit.OTHER
-            )
+            raise CommandError(self._refusal(done.stderr), exit_code=AlignExit.OTHER)
         return done.stdout
+
+    def _refusal(self, words: str) -> str:
+        """What kubectl said, without the log lines of its library, which repeat one trouble many times."""
+        lines = [line for line in words.strip().splitlines() if not _LOG_LINE.match(line)]
+        said = "\n".join(lines) or words.strip() or "kubectl failed without a word"
+        if not any(trouble in said for trouble in _UNREACHABLE):
+            return said
+        where = (
+            ""
+            if self._options
+            else f" There is no {DEFAULT_STATE} here; --state DIR names runs of this machine."
+        )
+        return f"No cluster answers: {said}{where}"
 
 
 def _node(pod: dict[str, Any]) -> int:

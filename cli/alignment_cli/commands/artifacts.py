@@ -12,7 +12,7 @@ import typer
 from alignment_cli.backend import choose
 from alignment_cli.commands.options import Context, Endpoint, Name, Namespace, OutputOption, State
 from alignment_cli.errors import CommandError
-from alignment_cli.output import Output, emit, say
+from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun
@@ -105,7 +105,7 @@ def delete(
         )  # a store that cannot be reached is found out before the run is gone
         backend.delete(name)
         count = delete_folder(stores(folder), folder)
-    say(f"Deleted {what}: {count} objects below {folder}")
+    say(f"Deleted {what}: {counted(count, 'object')} below {folder}")
 
 
 def collect(
@@ -131,7 +131,7 @@ def collect(
             gone = list(collect_expired(uri, stores, now=now, retention_days=retention_days, at_most=at_most))
     for folder in gone:
         say(folder)
-    say(f"{len(gone)} runs {'would be' if dry_run else 'were'} deleted.")
+    say(f"{'Would delete' if dry_run else 'Deleted'} {counted(len(gone), 'run')}.")
 
 
 def _folder(run: AlignmentRun) -> str:

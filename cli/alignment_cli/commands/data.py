@@ -13,6 +13,7 @@ from alignment_cli.output import Output, console, emit, say
 
 if TYPE_CHECKING:
     from alignment_api.spec import DataSpec
+    from alignment_api.status import Funnel
 
 __all__ = ["register"]
 
@@ -65,8 +66,19 @@ def check(
         else:
             console().print(funnel(found.funnel))
             for code, count in faults.items():
-                say(f"        {count} × {code}, e.g. {', '.join(found.account.places[code])}")
+                say(f"        {count} × {code}: {found.account.sentence(code)}")
+                say(f"            {', '.join(found.account.places[code])}{' …' if count > 3 else ''}")
+            _what_next(found.funnel, spec.minimum_pairs)
         refuse_too_many_invalid(found.account, spec)
+
+
+def _what_next(found: Funnel, minimum: int) -> None:
+    """What a run would do with so many pairs, and how to ask what the held-out ones can show."""
+    if found.pairs < minimum:
+        say(f"        note: a run wants {minimum} pairs unless its data.minimumPairs says otherwise")
+    if found.holdout_groups > 1:
+        plan = f"align gate plan --holdout {found.holdout} --groups {found.holdout_groups}"
+        say(f"Next:   {plan} says what the held-out pairs can show")
 
 
 def _sources(given: list[str]) -> DataSpec:

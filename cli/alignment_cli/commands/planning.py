@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignment_cli.commands.options import OutputOption
+from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, console, emit, say
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def plan(
     from alignment_api.spec import ErrorBudget
     from alignment_trainer.planning import DEVIATIONS, independent_pairs, pairs_needed, plan_gate
 
-    sizes = _even(holdout, min(groups or holdout, holdout))
+    if groups is not None and groups > holdout:
+        raise CommandError(
+            f"{holdout} pairs cannot come from {groups} groups; give at most {holdout} as --groups."
+        )
+    sizes = _even(holdout, groups or holdout)
     worth = independent_pairs(sizes) / holdout
     budget = ErrorBudget(per_year=per_year, decisions_per_year=decisions)
     rows: list[dict[str, Any]] = []

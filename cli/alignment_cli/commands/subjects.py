@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment_cli.commands.options import Endpoint, OutputOption
-from alignment_cli.output import Output, emit, say
+from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
     from alignment_trainer.subjects.erase import Erasure
@@ -101,7 +101,7 @@ def erase(
                 emit(found.to_wire() | {"affectedVersions": list(found.affected_versions)}, output)
             if dry_run:
                 return
-            if not typer.confirm(f"Erase {len(names)} names from everything below {artifacts}?"):
+            if not typer.confirm(f"Erase {counted(len(names), 'name')} from everything below {artifacts}?"):
                 raise typer.Exit(1)
         done = remove(artifacts, subject, stores, Path(scratch), publish_uris=publish_uris)
     if output is not Output.TEXT:
@@ -122,7 +122,9 @@ def _tell(found: Trace) -> None:
         counts = {side: sum(pair.side == side for pair in run.pairs) for side in ("train", "holdout")}
         say(f"{run.run}")
         if run.pairs:
-            say(f"  snapshot:  {counts['train']} pairs on the train side, {counts['holdout']} held out")
+            say(
+                f"  snapshot:  {counted(counts['train'], 'pair')} on the train side, {counts['holdout']} held out"
+            )
         for pair in run.pairs[:20]:
             ids = ", ".join(pair.event_ids) or "no id"
             say(
@@ -138,7 +140,8 @@ def _tell(found: Trace) -> None:
             say(f"  published: {run.published}")
     holding = sum(bool(run.pairs) for run in found.runs)
     say(
-        f"{found.searched} snapshots searched, {holding} hold it; {len(found.affected_versions)} published versions learned from it."
+        f"{counted(found.searched, 'snapshot')} searched, held in {holding}; "
+        f"{counted(len(found.affected_versions), 'published version')} learned from it."
     )
     for version in found.unknown:
         say(f"Cannot be answered for {version}: its run's snapshot is not below these artifacts (any more).")
@@ -147,9 +150,10 @@ def _tell(found: Trace) -> None:
 def _tell_done(done: Erasure) -> None:
     say(f"Excluded from later runs: {done.exclusions}")
     say(
-        f"Removed {done.pairs} pairs from {len(done.snapshots)} snapshots, their texts from {len(done.evaluations)} evaluations."
+        f"Removed {counted(done.pairs, 'pair')} from {counted(len(done.snapshots), 'snapshot')}, "
+        f"their texts from {counted(len(done.evaluations), 'evaluation')}."
     )
-    say(f"Emptied caches: {done.cached} objects.")
+    say(f"Emptied caches: {counted(done.cached, 'object')}.")
     for uri in (*done.versions, *(c for c in done.candidates)):
         say(f"Learned from it and cannot unlearn it: {uri}")
     for version in done.trace.unknown:

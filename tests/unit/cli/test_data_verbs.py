@@ -69,6 +69,22 @@ def test_every_row_left_out_can_be_had_in_a_file(tmp_path: Path) -> None:
     assert [(row["line"], row["reason"]) for row in left] == [(201, "duplicate"), (202, "NotJson")]
 
 
+def test_a_check_says_what_is_wrong_in_a_sentence_and_where(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [pair(n) for n in range(600)] + [{"question": "a", "answer": "b"}])
+    out = align("data", "check", str(tmp_path / "rows.jsonl")).stdout
+    assert "1 × FormatUnknown: no format has these fields: answer, question; docs/data.md" in out
+    assert f"{(tmp_path / 'rows.jsonl').as_uri()}:601" in out
+
+
+def test_a_check_says_that_a_run_wants_more_pairs_and_what_to_ask_next(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [pair(n) for n in range(60)])
+    out = align("data", "check", str(tmp_path / "rows.jsonl")).stdout
+    assert "note: a run wants 500 pairs" in out
+    command = out.partition("Next:   align ")[2].partition(" says")[0].split()
+    assert command[:2] == ["gate", "plan"]
+    assert align(*command).exit_code == 0
+
+
 # trace and erase
 
 
@@ -84,7 +100,7 @@ def artifacts(tmp_path: Path) -> str:
 def test_a_trace_names_snapshot_side_place_and_event(artifacts: str, tmp_path: Path) -> None:
     done = align("trace", "e7", "--artifacts", artifacts)
     assert done.exit_code == 0, done.output
-    assert "1 snapshots searched, 1 hold it; 0 published versions learned from it." in done.stdout
+    assert "1 snapshot searched, held in 1; 0 published versions learned from it." in done.stdout
     assert f"{(tmp_path / 'rows.jsonl').as_uri()}:8" in done.stdout
     assert wire(align("trace", "nurse1", "--artifacts", artifacts, "-o", "json"))["runs"][0]["pairs"]
     assert (
@@ -102,7 +118,7 @@ def test_a_dry_run_erases_nothing(artifacts: str) -> None:
 def test_an_erasure_says_what_it_did_and_a_trace_finds_nothing_more(artifacts: str) -> None:
     done = align("erase", "nurse1", "e3", "--artifacts", artifacts, "--yes")
     assert done.exit_code == 0, done.output
-    assert "Removed 14 pairs from 1 snapshots" in done.stdout
+    assert "Removed 14 pairs from 1 snapshot," in done.stdout
     assert f"{artifacts}exclusions.jsonl" in done.stdout
     assert wire(align("trace", "nurse1", "e3", "--artifacts", artifacts, "-o", "json"))["runs"] == []
 
@@ -115,10 +131,10 @@ def test_gc_lists_what_is_older_than_the_retention_and_deletes_it(artifacts: str
     from pathlib import Path
     from urllib.parse import urlsplit
 
-    assert "0 runs would be deleted" in align("gc", artifacts, "--retention-days", "30", "--dry-run").stdout
+    assert "Would delete 0 runs." in align("gc", artifacts, "--retention-days", "30", "--dry-run").stdout
     for path in Path(urlsplit(artifacts).path).rglob("*"):
         os.utime(path, (0, 0))
     dry = align("gc", artifacts, "--retention-days", "30", "--dry-run")
-    assert "1 runs would be deleted" in dry.stdout
-    assert "1 runs were deleted" in align("gc", artifacts, "--retention-days", "30").stdout
+    assert "Would delete 1 run." in dry.stdout
+    assert "Deleted 1 run." in align("gc", artifacts, "--retention-days", "30").stdout
     assert "0 snapshots searched" in align("trace", "e1", "--artifacts", artifacts).stdout

@@ -55,6 +55,28 @@ def test_types_are_as_strict_as_the_api_servers(tmp_path: Path, section: dict[st
     assert field in refusal(tmp_path, manifest(training=section))
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"training": {"learning_rate": 1e-4}},
+            "spec.training.learning_rate: unknown field; did you mean learningRate?",
+        ),
+        ({"training": {"lora": {"ranks": 8}}}, "spec.training.lora.ranks: unknown field; did you mean rank?"),
+        (
+            {"gate": {"criteria": [{"name": "a", "metrics": "editBurden"}]}},
+            "spec.gate.criteria[0].metrics: unknown field; did you mean metric?",
+        ),
+        ({"training": {"zzz": 1}}, "spec.training.zzz: unknown field; docs/reference.md lists"),
+    ],
+    ids=["snake case", "nested", "in a list", "nothing near"],
+)
+def test_a_mistyped_field_is_answered_with_the_nearest_one(
+    tmp_path: Path, spec: dict[str, Any], words: str
+) -> None:
+    assert words in refusal(tmp_path, manifest(**spec))
+
+
 def test_a_day_without_quotes_stays_the_text_that_it_is(tmp_path: Path) -> None:
     text = manifest() + "  pods: {queueName: 2026-01-05}\n"
     assert load_manifest(written(tmp_path, text)).spec.pods.queue_name == "2026-01-05"

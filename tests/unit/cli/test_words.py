@@ -28,7 +28,9 @@ def align(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["stat"], "No such command 'stat'. Did you mean 'status'?"),
         (["status", "--nope"], "No such option: --nope"),
         (["status"], "Missing argument"),
-        (["gate", "plan"], "Missing option '--holdout'"),
+        (["gate", "plan"], "Missing option '--holdout'. `align gate plan --help` shows"),
+        (["gate", "plan", "--holdout", "0"], "greater than or equal to 2. `align"),
+        (["gate", "plan", "--holdout", "10", "--groups", "20"], "10 pairs cannot come from 20 groups"),
         (["list", "-o", "xml"], "'xml' is not one of"),
     ],
 )
@@ -36,10 +38,17 @@ def test_a_mistyped_command_is_answered_in_one_line(arguments: list[str], words:
     done = align(*arguments)
     assert done.returncode == AlignExit.REQUEST_INVALID
     assert words in done.stderr
-    assert "--help" in done.stderr
+    assert "--help" in done.stderr or "give at most" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "defect" not in done.stderr
     assert done.stdout == ""
+
+
+def test_the_version_is_the_one_that_is_installed() -> None:
+    from importlib.metadata import version
+
+    done = align("--version")
+    assert (done.returncode, done.stdout) == (0, f"align {version('alignment-operator')}\n")
 
 
 def test_a_group_without_a_verb_shows_its_help() -> None:

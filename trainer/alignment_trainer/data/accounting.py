@@ -58,6 +58,10 @@ class Account:
         if rows:
             self.dropped[reason] += rows
 
+    def sentence(self, reason: str) -> str:
+        """What was wrong with the first row that was left out for this reason."""
+        return next((message for known, message in self._sentences if known == reason), "")
+
     def worst(self) -> str:
         """The most frequent faults with example places, for the message that ends a run."""
         return "; ".join(

@@ -107,4 +107,6 @@ def text(value: object, name: str) -> Text:
         return value
     if value is None:
         raise RowError("FieldMissing", f"{name} is missing")
+    if not isinstance(value, list):
+        raise RowError("FieldType", f"{name} must be a string or a list of messages")
     return messages(value, name)

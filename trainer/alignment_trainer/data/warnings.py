@@ -19,8 +19,9 @@ def data_warnings(funnel: Funnel, skewed: int) -> tuple[str, ...]:
     """Sentences; none when there is nothing to say. skewed: links of chains that are dated backwards."""
     found = [*_people(funnel), *_texts(funnel)]
     if skewed:
+        edits, they = ("edits are", "they go") if skewed > 1 else ("edit is", "it goes")
         found.append(
-            f"{skewed} edits are dated before the edit they go on from: the clocks of what logged them differ"
+            f"{skewed} {edits} dated before the edit that {they} on from: the clocks of what logged them differ"
         )
     return tuple(found)
 

@@ -44,4 +44,7 @@ def read_row(row: object, place: Place, wanted: SourceFormat) -> Pair | Event:
         if known.recognises(row):
             return known.read(row, place)
     keys = ", ".join(sorted(str(key)[:32] for key in row)[:8])
-    raise RowError("FormatUnknown", f"no format has these fields: {keys}")
+    raise RowError(
+        "FormatUnknown",
+        f"no format has these fields: {keys or 'none'}; docs/data.md has those that each needs",
+    )
