@@ -29,6 +29,17 @@ TARGETS = {
 LINES = [(block.place, words) for block in SHELL for words in commands(block)]
 
 
+def align(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alignment_cli.main", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
 def named(block: Block) -> str:
     return block.place
 
@@ -76,6 +87,29 @@ def test_commands_exist_with_these_options(place: str, words: list[str]) -> None
         command.make_context(words[1], [*rest])  # raises for what it does not know
 
 
+def test_the_converter_for_csv_works_on_what_a_spreadsheet_writes(tmp_path: Path) -> None:
+    (converter,) = blocks("python", ROOT / "docs" / "data.md")
+    (tmp_path / "convert.py").write_text(converter.text, encoding="utf-8")
+    rows = (
+        'prompt,chosen,rejected,group\r\n"Note, please","Two\r\nlines","It\'s ""one""",p1\r\nhello,hi,yo,\r\n'
+    )
+    (tmp_path / "rows.csv").write_text(rows, encoding="utf-8-sig", newline="")
+    refused = align("data", "check", "rows.csv", folder=tmp_path)
+    assert (refused.returncode, "docs/data.md" in refused.stderr) == (65, True)
+    made = subprocess.run(
+        [sys.executable, "convert.py", "rows.csv"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    (tmp_path / "rows.jsonl").write_text(made.stdout, encoding="utf-8")
+    assert json.loads(made.stdout.splitlines()[0]) == {
+        "prompt": "Note, please",
+        "chosen": "Two\r\nlines",
+        "rejected": 'It\'s "one"',
+        "group": "p1",
+    }
+    checked = align("data", "check", "rows.jsonl", "-o", "json", folder=tmp_path)
+    assert json.loads(checked.stdout)["funnel"]["pairs"] == 2, checked.stderr
+
+
 def test_the_converter_for_openai_exports_works(tmp_path: Path) -> None:
     page = ROOT / "docs" / "migration.md"
     (converter,) = blocks("python", page)
@@ -92,14 +126,7 @@ def test_the_converter_for_openai_exports_works(tmp_path: Path) -> None:
         timeout=60,
     )
     (tmp_path / "pairs.jsonl").write_text(made.stdout, encoding="utf-8")
-    checked = subprocess.run(
-        [sys.executable, "-m", "alignment_cli.main", "data", "check", "pairs.jsonl", "-o", "json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    checked = align("data", "check", "pairs.jsonl", "-o", "json", folder=tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert json.loads(checked.stdout)["funnel"]["pairs"] == 1
     assert json.loads(made.stdout)["group"] == "patient-7"

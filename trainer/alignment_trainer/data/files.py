@@ -63,7 +63,7 @@ class SourceFile:
             yield from self._json_lines()
         else:
             raise DataError(
-                f"{uri} has an unknown kind of file; sources end in {', '.join(SUFFIXES)}.",
+                f"{uri} has an unknown kind of file; sources end in {', '.join(SUFFIXES)}. docs/data.md turns a CSV into one.",
                 reason="FileUnknown",
             )
 
