@@ -11,7 +11,7 @@ from typing import Self
 from alignment_api.conditions import ConditionType
 from alignment_api.run import AlignmentRun
 from alignment_api.status import ProgressStatus
-from alignment_cli.output import Output, console, emit
+from alignment_cli.output import Output, console, emit, say
 from alignment_cli.view import run_story
 
 __all__ = ["JsonView", "LineView", "TerminalView"]
@@ -69,7 +69,7 @@ class LineView:
     def _say(self, kind: str, line: str) -> None:
         if line != self._said.get(kind):
             self._said[kind] = line
-            console().print(line, markup=False)
+            say(line)
 
 
 class JsonView:

@@ -6,12 +6,15 @@ import json
 import sys
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
-__all__ = ["Output", "console", "counted", "emit", "say"]
+__all__ = ["Output", "console", "counted", "emit", "say", "show"]
+
+_ENDLESS: Final = 100_000
+"""Columns of what is no terminal: a file keeps every word, and who reads it searches for them."""
 
 
 class Output(StrEnum):
@@ -24,11 +27,10 @@ class Output(StrEnum):
 
 @cache
 def console() -> Console:
-    """The one console for people. Not a terminal: no colours, no bars, no control characters, full width."""
+    """The one console for people. Not a terminal: no colours, no control characters, and nothing wrapped or cut."""
     from rich.console import Console
 
-    plain = not sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=plain, width=120 if plain else None)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _ENDLESS)
 
 
 def counted(number: int, noun: str) -> str:
@@ -50,3 +52,13 @@ def emit(wire: Any, output: Output) -> None:
 def say(text: str) -> None:
     """Print a line for a person."""
     console().print(text, markup=False)
+
+
+def show(picture: RenderableType) -> None:
+    """Print a table or a story; where it is not a terminal, without the blanks that fill its lines."""
+    if sys.stdout.isatty():
+        console().print(picture)
+        return
+    with console().capture() as captured:
+        console().print(picture)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignment_cli.output import Output, console, counted, emit, say
+from alignment_cli.output import Output, counted, emit, say, show
 from alignment_cli.stores import open_stores, trainer_errors
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def preview(run: AlignmentRun, output: Output) -> None:
     say(f"From:    {wire['model']['uri']}  {wire['model']['digest']}")
     champion = "the model itself (no champion yet)" if wire["championIsModel"] else wire["champion"]["uri"]
     say(f"To beat: {champion}\n")
-    console().print(funnel(Funnel.model_validate(wire["data"])))
+    show(funnel(Funnel.model_validate(wire["data"])))
     schedule = wire["training"]
     say(
         f"Train:  {counted(schedule['steps'], 'step')} of {counted(schedule['pairsPerStep'], 'pair')}, "

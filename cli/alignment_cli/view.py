@@ -89,9 +89,8 @@ def run_story(run: AlignmentRun, now: datetime | None = None) -> RenderableType:
             Text(f"Last failure ({failure.stage}, {failure.reason}): {failure.message}", style="red")
         )
     if run.status.published is not None:
-        parts.append(Text(f"Model:  {run.status.published.uri}"))
-        if run.status.published.alias:
-            parts.append(Text(f"Alias:  {run.status.published.alias}"))
+        alias = f"\nAlias:  {run.status.published.alias}" if run.status.published.alias else ""
+        parts.append(Text(f"Model:  {run.status.published.uri}{alias}", overflow="fold"))
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts))
 
 
@@ -165,8 +164,9 @@ def _bar(percent: int, eta: int | None, activity: str) -> RenderableType:
 
 def funnel(data: Funnel) -> RenderableType:
     """How rows became pairs."""
-    text = Text(
-        f"Data:   {data.rows} rows → {data.pairs} pairs: {data.train} to train on, {data.holdout} held out"
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_row(
+        "Data:", f"{data.rows} rows → {data.pairs} pairs: {data.train} to train on, {data.holdout} held out"
     )
     lost = {
         "invalid": data.invalid,
@@ -177,13 +177,11 @@ def funnel(data: Funnel) -> RenderableType:
         **data.dropped,
     }
     if any(lost.values()):
-        text.append(
-            "\n        left out: " + ", ".join(f"{count} {name}" for name, count in lost.items() if count),
-            "dim",
-        )
+        reasons = ", ".join(f"{count} {name}" for name, count in lost.items() if count)
+        grid.add_row("", Text(f"left out: {reasons}", "dim"))
     for warning in data.warnings:
-        text.append(f"\n        note: {warning}", "yellow")
-    return text
+        grid.add_row("", Text(f"note: {warning}", "yellow"))
+    return grid
 
 
 def verdict_table(verdict: Verdict) -> RenderableType:

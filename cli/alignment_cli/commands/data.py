@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment_cli.commands.options import Endpoint, OutputOption
-from alignment_cli.output import Output, console, emit, say
+from alignment_cli.output import Output, emit, say, show
 
 if TYPE_CHECKING:
     from alignment_api.spec import DataSpec
@@ -64,7 +64,7 @@ def check(
             }
             emit(wire, output)
         else:
-            console().print(funnel(found.funnel))
+            show(funnel(found.funnel))
             for code, count in faults.items():
                 say(f"        {count} × {code}: {found.account.sentence(code)}")
                 say(f"            {', '.join(found.account.places[code])}{' …' if count > 3 else ''}")

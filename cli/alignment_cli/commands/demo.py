@@ -12,7 +12,7 @@ import typer
 
 from alignment_cli.commands.options import OutputOption
 from alignment_cli.errors import CommandError
-from alignment_cli.output import Output, console, emit, say
+from alignment_cli.output import Output, emit, say
 
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun
@@ -149,7 +149,7 @@ def _explain(settings: Demo, run: AlignmentRun, truth: Truth | None, seconds: fl
         f"- Manifest: {settings.manifest}   State: {settings.folder / '.align'}   Time: {duration(seconds)}"
     )
     lines.append(SIMULATED)
-    console().print("\n".join(lines), markup=False)
+    say("\n".join(lines))
 
 
 def _summary(run: AlignmentRun, truth: Truth | None, seconds: float) -> dict[str, Any]:

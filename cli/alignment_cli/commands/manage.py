@@ -11,7 +11,7 @@ import typer
 from alignment_api.names import StageName
 from alignment_cli.backend import Backend, choose
 from alignment_cli.commands.options import Context, Name, Namespace, OutputOption, State
-from alignment_cli.output import Output, console, emit, say
+from alignment_cli.output import Output, emit, say, show
 
 __all__ = ["register"]
 
@@ -43,7 +43,7 @@ def list_runs(
         return
     from alignment_cli.view import runs_table
 
-    console().print(runs_table(runs, namespaces=everywhere))
+    show(runs_table(runs, namespaces=everywhere))
 
 
 def status(
@@ -71,7 +71,7 @@ def status(
         return
     from alignment_cli.view import run_story
 
-    console().print(run_story(run))
+    show(run_story(run))
 
 
 def _watch(backend: Backend, name: str, output: Output) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from alignment_cli.commands.options import OutputOption
 from alignment_cli.errors import CommandError
-from alignment_cli.output import Output, console, emit, say
+from alignment_cli.output import Output, emit, say, show
 
 if TYPE_CHECKING:
     from alignment_api.spec import Criterion
@@ -148,7 +148,7 @@ def _show_plan(rows: list[dict[str, Any]]) -> None:
             f"{row['smallestEffect']:.3f}",
             *(f"{count} pairs" for count in row["pairsNeeded"].values()),
         )
-    console().print(table)
+    show(table)
 
 
 def _even(pairs: int, groups: int) -> list[int]:

@@ -12,7 +12,7 @@ from alignment_api.exitcodes import AlignExit
 from alignment_cli.backend import DEFAULT_STATE
 from alignment_cli.commands.options import OutputOption, State
 from alignment_cli.errors import CommandError
-from alignment_cli.output import Output, console, emit
+from alignment_cli.output import Output, emit, say, show
 
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun  # building the contract's models takes a while
@@ -75,8 +75,8 @@ def execute(folder: Path, wanted: AlignmentRun, output: Output, *, quiet: bool =
     if not sys.stdout.isatty():
         from alignment_cli.view import run_story
 
-        console().print(run_story(finished))
-    console().print(f"Report: align report {finished.metadata.name} --state {folder}", markup=False)
+        show(run_story(finished))
+    say(f"Report: align report {finished.metadata.name} --state {folder}")
     return finished
 
 

@@ -17,7 +17,7 @@ from alignment_api.conditions import ConditionStatus, ConditionType, Reason
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import StageName
 from alignment_api.run import AlignmentRun
-from alignment_api.status import AlignmentRunStatus, Condition, StageStatus
+from alignment_api.status import AlignmentRunStatus, Condition, Funnel, PublishedModel, StageStatus
 from alignment_cli import main as entry
 from alignment_cli.embedded.process import _start_ticks
 from alignment_cli.embedded.state import AttemptFolder, State
@@ -70,11 +70,32 @@ def test_a_run_is_listed_and_told(align: Shell) -> None:
     assert yaml.safe_load(align("status", "notes", "-o", "yaml")[1])["kind"] == "AlignmentRun"
 
 
+def test_what_is_no_terminal_gets_every_word_and_no_blanks_after_it(align: Shell) -> None:
+    long = "s3://models/" + "notes/" * 60
+    align.run(
+        Reason.PUBLISHED,
+        ConditionStatus.TRUE,
+        data=Funnel(
+            rows=9, pairs=9, train=6, holdout=3, warnings=("of many words: " + "word " * 80 + "end",)
+        ),
+        published=PublishedModel(
+            uri=f"{long}versions/1/", version="1", digest=runs.DIGEST, alias=f"{long}aliases/champion"
+        ),
+    )
+    for verb in (["status", "notes"], ["list"]):
+        out = align(*verb)[1]
+        assert [line for line in out.splitlines() if line != line.rstrip()] == []
+    out = align("status", "notes")[1]
+    assert "\nData:   9 rows" in out
+    assert "word end\n" in out
+    assert f"Model:  {long}versions/1/\nAlias:  {long}aliases/champion\n" in out
+
+
 def test_the_story_names_model_champion_and_who_decided(align: Shell) -> None:
     align.run(Reason.AWAITING_DECISION, ConditionStatus.UNKNOWN, pins=runs.pins())
     align("approve", "notes", "--reason", "read it", "--by", "dr@example.org")
     story = align("status", "notes")[1]
-    assert "s3://models/base/  sha256:000000000000 " in story
+    assert "s3://models/base/  sha256:000000000000\n" in story
     assert "there was no champion" in story
     assert "Approve by dr@example.org: read it" in story
 
