@@ -1,4 +1,7 @@
-"""The examples that need no feature of a cluster, run to their end with a tiny model and invented edits."""
+"""The examples, run to their end on this machine with a tiny model and invented edits.
+
+What concerns the pods of an example (nodes, queue, service account) is tested in tests/unit/docs/test_examples.py.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,39 @@ from alignment_api.exitcodes import AlignExit
 from alignment_cli.manifests import load_manifest
 from support.documents import ROOT
 from support.embedded import Project, edits
+from support.judge import judge_server
+from support.s3server import S3Server
 
 pytestmark = pytest.mark.slow
+
+VERDICTS = {AlignExit.PUBLISHED, AlignExit.GATE_FAILED, AlignExit.UNDECIDED}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project.local(tmp_path_factory.mktemp("examples")).with_model().with_rows(edits(90))
+    project.with_rows(
+        [{"text": "The patient sleeps well."}, {"text": "No fever since monday."}], "general.jsonl"
+    )
     return project.with_rows([{"id": "e3"}], "erasures.jsonl")
 
 
-def brought_home(example: str, project: Project) -> Path:
-    """The example with URIs of this machine and the sizes of a tiny model; all else as it stands in the file."""
+def brought_home(example: str, project: Project, **changes: dict[str, Any]) -> Path:
+    """The example with URIs of this machine and the sizes of a tiny model; all else as it stands in the file.
+
+    changes: by section, fields that are only known here.
+    """
     document: dict[str, Any] = load_manifest(ROOT / "examples" / f"{example}.yaml").to_wire()
     document.pop("status")
     spec = document["spec"]
     spec["model"] = {"uri": f"{project.root}/base/"}
     for source in spec["data"]["sources"]:
         source["uri"] = f"{project.root}/rows.jsonl"
+        source["format"] = "Auto"
     for exclusion in spec["data"]["exclusions"]:
         exclusion["uri"] = f"{project.root}/erasures.jsonl"
+    for anchor in spec["evaluation"]["anchors"]:
+        anchor["uri"] = f"{project.root}/general.jsonl"
     spec["data"]["minimumPairs"] = 20
     spec["training"] |= {"precision": "Float32", "maxLength": 256, "epochs": 1, "pairsPerStep": 8}
     spec["evaluation"]["generation"] = {"prompts": 12, "maxNewTokens": 12}
@@ -40,15 +56,23 @@ def brought_home(example: str, project: Project) -> Path:
     spec["publish"]["uri"] = f"{project.root}/{example}/"
     spec["artifacts"]["uri"] = f"{project.root}/artifacts/"
     del spec["pods"], spec["storage"]
+    for section, fields in changes.items():
+        spec[section] = spec.get(section, {}) | fields
     path = project.folder / f"{example}.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("example", ["minimal", "lora-one-gpu", "events"])
+def test_every_example_is_run_here_or_shows_pods_only() -> None:
+    run_here = {"minimal", "lora-one-gpu", "events", "full-weights-several-nodes"}
+    run_here |= {"judge", "manual-approval", "s3-workload-identity"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.yaml")} - run_here == {"kueue-queue"}
+
+
+@pytest.mark.parametrize("example", ["minimal", "lora-one-gpu", "events", "full-weights-several-nodes"])
 def test_an_example_runs_to_a_verdict(project: Project, example: str) -> None:
     done = project.run(brought_home(example, project))
-    assert done.returncode in {AlignExit.PUBLISHED, AlignExit.GATE_FAILED, AlignExit.UNDECIDED}, done.stderr
+    assert done.returncode in VERDICTS, done.stderr
     status = project.resource(example)["status"]
     assert status["verdict"]["criteria"]
     assert status["data"]["pairs"] >= 20
@@ -56,6 +80,33 @@ def test_an_example_runs_to_a_verdict(project: Project, example: str) -> None:
 
 def test_excluded_rows_of_the_events_example_are_not_used(project: Project) -> None:
     assert project.resource("events")["status"]["data"]["excluded"] == 1
+
+
+def test_the_judge_of_the_example_is_asked_and_its_win_rate_decides(project: Project) -> None:
+    project.environment["ALIGNMENT_JUDGE_TOKEN"] = "a-key"
+    with judge_server() as server:
+        judge = load_manifest(ROOT / "examples" / "judge.yaml").spec.evaluation.judge.to_wire()
+        done = project.run(brought_home("judge", project, evaluation={"judge": {**judge, "url": server.url}}))
+        assert done.returncode in VERDICTS, done.stderr
+        assert server.requests[0]["model"] == "a-large-judge"
+    verdict = project.resource("judge")["status"]["verdict"]
+    assert verdict["criteria"][0]["metric"] == "winRate"
+
+
+def test_the_s3_example_finds_credentials_without_naming_a_secret(
+    tmp_path: Path, s3: S3Server, bucket: str
+) -> None:
+    """As with workload identity: nothing in the manifest, everything from boto3's own chain."""
+    Project.local(tmp_path).with_model().with_rows(edits(60))
+    name = bucket.removeprefix("s3://").rstrip("/")
+    for path in [*(tmp_path / "base").iterdir(), tmp_path / "rows.jsonl"]:
+        s3.client().upload_file(str(path), name, str(path.relative_to(tmp_path)))
+    project = Project(tmp_path, f"s3://{name}", s3.environment)
+    # The encryption key of the example is one of Amazon's; a store of one's own has none.
+    storage = {"endpoint": s3.endpoint, "region": "us-east-1"}
+    done = project.run(brought_home("s3-workload-identity", project, storage=storage))
+    assert done.returncode in VERDICTS, done.stderr
+    assert "credentialsSecretRef" not in str(project.resource("s3-workload-identity")["spec"])
 
 
 def test_the_approval_example_waits_and_obeys(project: Project) -> None:
