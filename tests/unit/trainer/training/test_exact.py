@@ -194,6 +194,25 @@ def test_each_position_and_label_is_scored_once(sides: list[Sides]) -> None:
     assert torch.equal(back, labels[:, 1:] * batch["attention_mask"][:, 1:])
 
 
+@pytest.mark.parametrize("backend", [attention.block_segments, attention.sdpa_segments])
+@pytest.mark.parametrize("model_type", EXACT)
+def test_float32_weights_train_in_bfloat16(model_type: str, backend: Any) -> None:
+    """Full weights at the default precision: queries and keys leave the rotary step in float32, values do not."""
+    batch = batch_of(RAGGED)
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+    packed = pack(batch["input_ids"], batch["attention_mask"], batch["completion_mask"])
+    model = random_model(model_type).float()
+    install_padded(model)
+    exact = model(**inputs, use_cache=False, fused_lm_head=True).log_probs
+    forward.install(model, backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        shared = model(**inputs, use_cache=False, fused_lm_head=True, **{forward.KEY: packed}).log_probs
+    shared.sum().backward()
+    torch.testing.assert_close(shared.float(), exact.float(), rtol=0.05, atol=0.05)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
 def test_gradient_checkpointing_changes_nothing(make_twins: Any) -> None:
     made = make_twins("llama")
     model = made.trainers[1].model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ class Quiet:
         """Nobody watches."""
 
 
-def context_in(folder: Path) -> StageContext:
+GENTLE: dict[str, Any] = {"precision": "Float32", "maxLength": 128, "epochs": 1, "learningRate": 1e-3}
+
+
+def context_in(folder: Path, training: dict[str, Any] = GENTLE) -> StageContext:
     """A train stage whose snapshot holds a holdout that no parquet reader can open."""
     stores = Stores()
     save_tiny_model(folder / "base")
@@ -45,7 +49,7 @@ def context_in(folder: Path) -> StageContext:
         {
             "model": {"uri": (folder / "base").as_uri() + "/"},
             "data": {"sources": [{"uri": "file:///none.jsonl"}]},
-            "training": {"precision": "Float32", "maxLength": 128, "epochs": 1, "learningRate": 1e-3},
+            "training": training,
             "publish": {"uri": (folder / "models").as_uri() + "/"},
             "artifacts": {"uri": (folder / "artifacts").as_uri() + "/"},
         }
@@ -77,6 +81,15 @@ def test_training_selects_on_its_own_side_and_works_with_an_unreadable_holdout(t
     assert record["trainPairs"] + record["selectionPairs"] == 200, "both slices come from the train side"
     evaluated = [entry for entry in record["curve"] if "eval_loss" in entry]
     assert evaluated, "the checkpoint was chosen by the selection slice's loss"
+
+
+@pytest.mark.parametrize("training", [{}, {"lora": {}}], ids=["full weights", "LoRA"])
+def test_a_spec_that_says_nothing_of_training_trains(training: dict[str, Any], tmp_path: Path) -> None:
+    result = train(context_in(tmp_path, training))
+    assert result.training is not None
+    assert result.training.engine == "PrefixShared"
+    assert result.training.final_loss is not None
+    assert math.isfinite(result.training.final_loss)
 
 
 def test_the_selection_slice_keeps_groups_whole() -> None:

@@ -59,6 +59,11 @@ def register() -> None:
             )
             return out
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        # Under autocast the rotary step leaves query and key in the weights' float32 beside a bfloat16 value. Plain
+        # SDPA is on autocast's list and brings all three to one format; a function of our own has to do it itself.
+        kind = query.device.type
+        number_format = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+        query, key, value = (x.to(number_format) for x in (query, key, value))
         return segment_backend(query, key, value, segments, scale), None
 
     ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
