@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CPU_SECONDS = 2 * 6 * 60
 """What two cores can do in six minutes. Processor time, since other tests run beside this one."""
+MOVED_NATS = 1e-4
+"""Per token. A copy has 0; the demo's own run, with its warm start, 0.35."""
 
 
 def demo(folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
@@ -111,8 +113,7 @@ def test_five_hundred_pairs_with_default_training_move_the_model_and_do_not_brea
     )
     metrics = {metric["name"]: metric for metric in status["metrics"]}
     assert record["schedule"]["steps"] >= 50
-    # Not klPerToken: it is below 0 here, which no divergence is, because the samples are drawn at a temperature of 0.8
-    # and its definition holds at 1 only.
-    assert metrics["chosenLogRatio"]["low"] > 0.01, "the model must have moved, nats per token"
+    assert metrics["klPerToken"]["low"] > MOVED_NATS, "the model must have moved"
+    assert metrics["chosenLogRatio"]["low"] > 0.01, "and towards what people wrote, nats per token"
     assert metrics["degenerateRate"]["high"] < 0.1, "and must not be broken"
     assert metrics["fluencyGap"]["estimate"] < 0.5

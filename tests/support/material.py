@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alignment_trainer.data.rows import Kind, Pair, Place
-from alignment_trainer.evaluation.material import Generation, Logps, Material
+from alignment_trainer.evaluation.material import Drift, Generation, Logps, Material
 from alignment_trainer.evaluation.words import known_words
 
 __all__ = ["generation", "material", "pair"]
@@ -28,11 +28,9 @@ def pair(number: int, *, group: str = "", cohort: str = "", kind: Kind = Kind.ED
     )
 
 
-def generation(
-    text: str, *, finished: bool = True, own: float = -10.0, champion: float = -10.0
-) -> Generation:
+def generation(text: str, *, finished: bool = True) -> Generation:
     """A generated answer of as many tokens as it has words."""
-    return Generation(text, max(1, len(text.split())), finished, own, champion)
+    return Generation(text, max(1, len(text.split())), finished)
 
 
 def material(count: int = 40, **changes: Any) -> Material:
@@ -48,6 +46,7 @@ def material(count: int = 40, **changes: Any) -> Material:
         prompted=list(range(len(pairs))),
         candidate=drafts,
         champion=list(drafts),
+        drift=Drift(champion_logps=np.full(len(pairs), -10.0), divergences=np.zeros(len(pairs))),
         champion_temperature=0.7,
         words=known_words(str(t) for p in pairs for t in (p.prompt, p.chosen, p.rejected)),
         temperatures={0.7: 0.1},

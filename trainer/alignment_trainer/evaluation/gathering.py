@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from alignment_api.spec import EvaluationSpec
 from alignment_trainer.data.rows import Kind, Pair, Text, plain
+from alignment_trainer.evaluation.divergence import compare
 from alignment_trainer.evaluation.generation import Answer, generate
 from alignment_trainer.evaluation.material import (
     AnchorLosses,
+    Drift,
     Generation,
     Logps,
     Material,
@@ -62,7 +64,6 @@ class ChampionView:
     logps: Logps
     tokens: NDArray[np.int64]
     answers: list[Answer]
-    own: NDArray[np.float64]
     temperature: float
     temperatures: dict[float, float]
     placebo_indices: list[int]
@@ -125,7 +126,6 @@ class Gatherer:
             logps=logps,
             tokens=tokens,
             answers=tried[best],
-            own=self._rescore(seat, tried[best]),
             temperature=best,
             temperatures=burdens,
             placebo_indices=indices,
@@ -143,18 +143,19 @@ class Gatherer:
         temperature = self._generation.temperature
         prompts = [self._pairs[index].prompt for index in self._prompted]
         answers = self._answers(seat, prompts, temperature, "candidate")
-        own, foreign = self._rescore(seat, answers), self._rescore(champion, answers)
+        drift = self._drift(seat, champion, answers)
         anchors = self._anchors(seat)
         refusals = self._refusals(seat, temperature, "candidate")
-        champions = _generations(view.answers, view.own, view.own)
+        champions = _generations(view.answers)
         return Material(
             pairs=self._pairs,
             candidate_logps=logps,
             champion_logps=view.logps,
             chosen_tokens=view.tokens,
             prompted=self._prompted,
-            candidate=_generations(answers, own, foreign),
+            candidate=_generations(answers),
             champion=champions,
+            drift=drift,
             champion_temperature=view.temperature,
             words=self._words | self._holdout_words() | known_words(g.text for g in champions),
             placebos=self._rated_placebos(seat, view),
@@ -196,18 +197,24 @@ class Gatherer:
         self._done += len(prompts)
         return found
 
-    def _rescore(self, seat: Seat, answers: list[Answer]) -> NDArray[np.float64]:
+    def _drift(self, seat: Seat, champion: Seat, answers: list[Answer]) -> Drift:
         sequences = []
         for index, answer in zip(self._prompted, answers, strict=True):
             prompt = encode_prompt(seat.tokenizer, self._pairs[index].prompt)
             sequences.append((prompt + list(answer.ids), len(prompt)))
-        logps: NDArray[np.float64] = self._score(seat, sequences, "scoring generated texts").logps
-        return logps
+        compared = compare(
+            seat.model,
+            champion.model,
+            sequences,
+            seat.tokenizer.pad_token_id,
+            lambda n: self._advance("comparing on generated texts", n),
+        )
+        return Drift(compared.second_logps, compared.divergences)
 
     def _burden(self, answers: list[Answer]) -> float:
         """Mean edit distance to what stands at the end of the pair: people's final texts where pairs are edits."""
         finals = [plain(self._pairs[index].chosen) for index in self._prompted]
-        return float(edit_distances(_generations(answers, np.zeros(len(answers)), None), finals).mean())
+        return float(edit_distances(_generations(answers), finals).mean())
 
     def _placebos(
         self, seat: Seat, chosen: NDArray[np.float64]
@@ -289,13 +296,8 @@ def _like(original: Text, text: str) -> Text:
     return text if isinstance(original, str) else [{**original[0], "content": text}]
 
 
-def _generations(
-    answers: list[Answer], own: NDArray[np.float64], champion: NDArray[np.float64] | None
-) -> list[Generation]:
-    return [
-        Generation(a.text, len(a.ids), a.finished, float(o), float(c))
-        for a, o, c in zip(answers, own, own if champion is None else champion, strict=True)
-    ]
+def _generations(answers: list[Answer]) -> list[Generation]:
+    return [Generation(answer.text, len(answer.ids), answer.finished) for answer in answers]
 
 
 def dump_generations(material: Material) -> str:

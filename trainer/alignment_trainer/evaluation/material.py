@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alignment_trainer.data.rows import Kind, Pair
 from alignment_trainer.evaluation.judges.base import Judgement
 
-__all__ = ["AnchorLosses", "Generation", "Logps", "Material", "Placebos", "RefusalAnswers"]
+__all__ = ["AnchorLosses", "Drift", "Generation", "Logps", "Material", "Placebos", "RefusalAnswers"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,23 @@ class Logps:
 
 @dataclass(frozen=True)
 class Generation:
-    """One generated answer. tokens: answer tokens; finished: it ended by itself; logp_*: nats under each model."""
+    """One generated answer. tokens: answer tokens; finished: it ended by itself."""
 
     text: str
     tokens: int
     finished: bool
-    logp_own: float
-    logp_champion: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The candidate's generations as the champion sees them, one number each: nats, summed over their tokens.
+
+    champion_logps: log-probabilities; divergences: KL(candidate || champion) of the next-token distributions at
+    their positions, at least 0; NaN where the models' vocabularies differ.
+    """
+
+    champion_logps: NDArray[np.float64]
+    divergences: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Material:
     """Everything the metrics see.
 
     prompted: indices into ``pairs`` of the pairs whose prompts were answered; candidate and champion: their
-    generations, champion at the temperature that served it best. chosen_tokens: answer tokens of the chosen
+    generations, champion at the temperature that served it best; drift: of the candidate's. chosen_tokens: answer tokens of the chosen
     side, one per pair. words: in lower case, of the data and the champion's texts. judgements: one per answered
     prompt; None without a judge. temperatures: mean edit distance of the champion at each temperature tried.
     """
@@ -83,6 +93,7 @@ class Material:
     prompted: list[int]
     candidate: list[Generation]
     champion: list[Generation]
+    drift: Drift
     champion_temperature: float
     words: frozenset[str]
     placebos: Placebos | None = None

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignment_trainer.data.rows import Text
 
-__all__ = ["Scored", "encode", "encode_prompt", "score"]
+__all__ = ["Scored", "batches", "encode", "encode_prompt", "padded", "score", "vocabulary"]
 
-_TOKENS_PER_BATCH = 16_384
+_TOKENS_PER_BATCH: Final = 16_384
+_LOGITS_PER_BATCH: Final = 2**28
+"""Tokens times vocabulary: 1 GiB in float32, and 2,048 tokens a batch for a vocabulary of 128k."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,11 @@ def score(
     import torch
 
     logps = np.zeros(len(sequences))
-    tokens = np.array([max(0, len(ids) - start) for ids, start in sequences], dtype=np.int64)
     device = next(model.parameters()).device
     done = 0
     with torch.inference_mode():
-        for batch in _batches([len(ids) for ids, _ in sequences]):
-            longest = max(len(sequences[i][0]) for i in batch)
-            ids_PT = torch.full((len(batch), longest), pad, dtype=torch.long)
-            answer_PT = torch.zeros((len(batch), longest), dtype=torch.bool)
-            for row, index in enumerate(batch):
-                ids, start = sequences[index]
-                ids_PT[row, : len(ids)] = torch.tensor(ids)
-                answer_PT[row, max(start, 1) : len(ids)] = True
-            ids_PT, answer_PT = ids_PT.to(device), answer_PT.to(device)
-            # Right padding under a causal mask: padding is never attended to, so no mask is needed.
+        for batch in batches([len(ids) for ids, _ in sequences], vocabulary(model)):
+            ids_PT, answer_PT = (array.to(device) for array in padded([sequences[i] for i in batch], pad))
             logits_PTV = model(input_ids=ids_PT, use_cache=False).logits[:, :-1].float()
             token_logps_PT = -torch.nn.functional.cross_entropy(
                 logits_PTV.flatten(0, 1), ids_PT[:, 1:].flatten(), reduction="none"
@@ -84,16 +77,38 @@ def score(
             logps[batch] = sums_P.cpu().numpy()
             done += len(batch)
             between(done)
-    return Scored(logps, tokens)
+    return Scored(logps, np.array([max(0, len(ids) - start) for ids, start in sequences], dtype=np.int64))
 
 
-def _batches(lengths: list[int]) -> list[list[int]]:
-    """Indices grouped by similar length, each group within the token budget."""
+def padded(sequences: Sequence[tuple[list[int], int]], pad: int) -> tuple[Any, Any]:
+    """Token ids, and which of them are the answer's; both (P, T).
+
+    Padding is on the right: under a causal mask it is never attended to, so no mask is needed.
+    """
+    import torch
+
+    longest = max(len(ids) for ids, _ in sequences)
+    ids_PT = torch.full((len(sequences), longest), pad, dtype=torch.long)
+    answer_PT = torch.zeros((len(sequences), longest), dtype=torch.bool)
+    for row, (ids, start) in enumerate(sequences):
+        ids_PT[row, : len(ids)] = torch.tensor(ids)
+        answer_PT[row, max(start, 1) : len(ids)] = True
+    return ids_PT, answer_PT
+
+
+def vocabulary(model: Any) -> int:
+    """Number of tokens that a model's logits are over."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Indices grouped by similar length, each group within the budgets. tokens: the vocabulary's size."""
+    budget = min(_TOKENS_PER_BATCH, _LOGITS_PER_BATCH // tokens)
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    batches: list[list[int]] = []
+    found: list[list[int]] = []
     for index in order:
-        if batches and (len(batches[-1]) + 1) * lengths[index] <= _TOKENS_PER_BATCH:
-            batches[-1].append(index)
+        if found and (len(found[-1]) + 1) * lengths[index] <= budget:
+            found[-1].append(index)
         else:
-            batches.append([index])
-    return batches
+            found.append([index])
+    return found

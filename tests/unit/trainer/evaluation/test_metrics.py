@@ -10,7 +10,14 @@ import pytest
 from alignment_api.metrics import METRICS, MetricName
 from alignment_trainer.data.rows import Kind
 from alignment_trainer.evaluation.judges.base import Judgement, Outcome
-from alignment_trainer.evaluation.material import AnchorLosses, Logps, Material, Placebos, RefusalAnswers
+from alignment_trainer.evaluation.material import (
+    AnchorLosses,
+    Drift,
+    Logps,
+    Material,
+    Placebos,
+    RefusalAnswers,
+)
 from alignment_trainer.evaluation.metrics import REGISTRY, measure
 from alignment_trainer.evaluation.metrics.refusal_rate import is_refusal
 from alignment_trainer.evaluation.metrics.win_rate_length_controlled import fit_at_equal_length, overlap
@@ -246,11 +253,9 @@ def test_the_worst_cohort_is_the_one_for_which_least_can_be_promised() -> None:
 
 def test_kl_fluency_displacement_and_length_have_their_units() -> None:
     pairs = [pair(n) for n in range(20)]
-    texts = [
-        generation(str(p.rejected), own=-9.0 - n % 3, champion=-18.0 - n % 3) for n, p in enumerate(pairs)
-    ]
-    of = material(pairs=pairs, candidate=texts)
-    assert value("klPerToken", of) == pytest.approx(1.0)  # nine tokens, nine nats
+    drift = Drift(champion_logps=-18.0 - np.arange(20) % 3, divergences=8.0 + np.arange(20) % 2 * 2.0)
+    of = material(pairs=pairs, drift=drift)
+    assert value("klPerToken", of) == pytest.approx(1.0)  # nine tokens, nine nats on average
     gap = np.mean([(18.0 + n % 3) / 9 - 20 / 9 for n in range(20)])
     assert value("fluencyGap", of) == pytest.approx(gap)
     displaced = Logps(chosen=np.full(20, -20.0) - np.arange(20) % 2 * 1.8, rejected=np.full(20, -10.0))

@@ -17,8 +17,10 @@ __all__ = ["fluency_gap"]
 def fluency_gap(material: Material, _selector: str) -> Measurement:
     """Mean paired difference of losses; clusters: groups."""
     gaps = []
-    for generation, index in zip(material.candidate, material.prompted, strict=True):
-        own = -generation.logp_champion / max(generation.tokens, 1)
+    for generation, logp, index in zip(
+        material.candidate, material.drift.champion_logps, material.prompted, strict=True
+    ):
+        own = -float(logp) / max(generation.tokens, 1)
         human = -material.champion_logps.chosen[index] / max(int(material.chosen_tokens[index]), 1)
         gaps.append(own - float(human))
     return Measurement(mean_by_cluster(gaps, material.prompted_groups))
