@@ -3,11 +3,13 @@
 A file appears whole or not at all: it is written beside its place, flushed, and renamed. Conditions hold
 between processes: a put with a condition holds its folder's lock, and creating goes through a hard link, which
 fails when the name is taken. A put without a condition takes no lock, as in S3: the last writer wins.
+Links are followed, to files and to folders alike; pipes, sockets and devices are no objects.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -20,7 +22,15 @@ from urllib.parse import quote, unquote
 
 from alignment_trainer.errors import RequestError
 from alignment_trainer.storage import uris
-from alignment_trainer.storage.local_files import RESERVED, file_error, locked, prune, replacing
+from alignment_trainer.storage.local_files import (
+    RESERVED,
+    file_error,
+    locked,
+    open_regular,
+    prune,
+    replacing,
+    walk,
+)
 from alignment_trainer.storage.refusals import checksum_differs, too_large
 from alignment_trainer.storage.store import Absent, Condition, ConditionFailed, ObjectInfo
 
@@ -51,7 +61,7 @@ class LocalStore:
             found = self.stat(pattern)
             return iter((found,) if found else ())
         try:
-            paths = sorted(self._uri(path) for path in _walk(base))
+            paths = sorted(self._uri(path) for path in walk(base))
         except OSError as error:
             raise file_error(error, pattern) from None
         infos = (self.stat(uri) for uri in paths if matches(uri))
@@ -60,11 +70,13 @@ class LocalStore:
     def stat(self, uri: str) -> ObjectInfo | None:
         """See :class:`ObjectStore`."""
         try:
-            with self._path(uri).open("rb") as file:
+            with open_regular(self._path(uri)) as file:
                 return _info(uri, file)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ENXIO:  # a pipe, a socket, a device: no object either
+                return None
             raise file_error(error, uri) from None
 
     @contextlib.contextmanager
@@ -162,7 +174,7 @@ class LocalStore:
 
     def _open(self, uri: str) -> BinaryIO:
         try:
-            return self._path(uri).open("rb")
+            return open_regular(self._path(uri))
         except OSError as error:
             raise file_error(error, uri) from None
 
@@ -203,13 +215,6 @@ class LocalStore:
         if self._volumes is not None:
             return "pvc://" + quote(path.relative_to(self._volumes).as_posix(), safe=_SAFE)
         return "file://" + quote(path.as_posix(), safe=_SAFE)
-
-
-def _walk(base: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(base):
-        for name in names:
-            if not name.startswith(RESERVED):
-                yield Path(folder, name)
 
 
 def _link(uri: str, temporary: Path, final: Path) -> None:

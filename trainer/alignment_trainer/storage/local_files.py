@@ -11,6 +11,7 @@ import fcntl
 import io
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,16 @@ from typing import Final
 from alignment_trainer.errors import RequestError, StageError, TemporaryError
 from alignment_trainer.storage.refusals import missing
 
-__all__ = ["RESERVED", "file_error", "fsync_folder", "locked", "prune", "replacing"]
+__all__ = [
+    "RESERVED",
+    "file_error",
+    "fsync_folder",
+    "locked",
+    "open_regular",
+    "prune",
+    "replacing",
+    "walk",
+]
 
 RESERVED = ".align-"
 """Names beginning so are ours: locks and half-written files. Never listed."""
@@ -51,6 +61,11 @@ _REFUSALS: Final[dict[int, tuple[type[StageError], str, str]]] = {
         "KeyIsFolder",
         "{uri} is a folder; name an object, or end the URI with '/'.",
     ),
+    errno.ENXIO: (
+        RequestError,
+        "UriInvalid",
+        "{uri} is a pipe, a socket or a device; name a file.",
+    ),
     errno.ENOTDIR: _BLOCKED,
     errno.EEXIST: _BLOCKED,
     errno.ENAMETOOLONG: (
@@ -69,6 +84,46 @@ def file_error(error: OSError, uri: str) -> StageError:
     family, reason, sentence = _REFUSALS.get(error.errno or 0, _UNKNOWN)
     words = error.strerror or type(error).__name__
     return family(sentence.format(uri=uri, place=place, words=words, user=os.getuid()), reason=reason)
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading. Never waits: a pipe, a socket or a device is refused (OSError, ENXIO)."""
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_NONBLOCK)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder, open itself complains
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), name)
+
+    return open(path, "rb", opener=opener)
+
+
+def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """Files below a folder and below the folders that links in it lead to, in no particular order; ours left out.
+
+    above: (device, inode) of the folders that lead here: a link back to one of them is not followed.
+    """
+    try:
+        own = folder.stat()
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return  # pruned meanwhile, or never there
+    above |= {(own.st_dev, own.st_ino)}
+    for entry in entries:
+        if entry.name.startswith(RESERVED):
+            continue
+        try:
+            status = entry.stat()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):  # a link to nowhere, or to itself
+                continue
+            raise
+        if not stat.S_ISDIR(status.st_mode):
+            yield Path(entry)
+        elif (status.st_dev, status.st_ino) not in above:
+            yield from walk(Path(entry), above)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,44 @@ def test_uri_that_is_no_full_path_is_refused(store: LocalStore, uri: str) -> Non
     assert caught.value.reason == "UriInvalid"
 
 
+def test_links_are_followed_to_files_and_folders_but_never_in_circles(
+    store: LocalStore, tmp_path: Path, base: str
+) -> None:
+    objects, elsewhere = tmp_path / "objects", tmp_path / "elsewhere"
+    (objects / "own").mkdir(parents=True)
+    (elsewhere / "deep").mkdir(parents=True)
+    for path in (objects / "own" / "1.jsonl", elsewhere / "deep" / "2.jsonl"):
+        path.write_text("{}", encoding="utf-8")
+    (objects / "linked").symlink_to(elsewhere)
+    (objects / "3.jsonl").symlink_to(elsewhere / "deep" / "2.jsonl")
+    (objects / "own" / "up").symlink_to(objects)
+    (elsewhere / "deep" / "back").symlink_to(elsewhere)
+    (objects / "nowhere").symlink_to(tmp_path / "gone")
+    (objects / "itself").symlink_to(objects / "itself")
+    found = [info.uri.removeprefix(base) for info in store.list(base + "**/*.jsonl")]
+    assert found == ["3.jsonl", "linked/deep/2.jsonl", "own/1.jsonl"]
+    assert all(store.stat(base + name) is not None for name in found)
+
+
+@pytest.mark.timeout(30)
+def test_pipes_sockets_and_devices_are_no_objects_and_nobody_waits_for_them(
+    store: LocalStore, tmp_path: Path, base: str
+) -> None:
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"x")
+    os.mkfifo(folder / "pipe")
+    (folder / "device").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "socket"))
+        assert [info.uri for info in store.list(base)] == [base + "file"]
+        for name in ("pipe", "device", "socket"):
+            assert store.stat(base + name) is None
+            with pytest.raises(RequestError, match=f"{name} is a pipe, a socket or a device") as caught:
+                store.get(base + name)
+            assert caught.value.reason == "UriInvalid"
+
+
 def test_half_written_file_is_never_listed_nor_left(store: LocalStore, tmp_path: Path, base: str) -> None:
     class Broken:
         def read(self, _: int) -> bytes:
@@ -84,6 +123,7 @@ def test_half_written_file_is_never_listed_nor_left(store: LocalStore, tmp_path:
         (errno.EACCES, RequestError, "AccessDenied"),
         (errno.EIO, TemporaryError, "StorageUnavailable"),
         (errno.EISDIR, RequestError, "KeyIsFolder"),
+        (errno.ENXIO, RequestError, "UriInvalid"),
         (errno.ENAMETOOLONG, RequestError, "UriInvalid"),
     ],
 )
