@@ -7,6 +7,7 @@ private model needs one, comes from HF_TOKEN through huggingface_hub's own chain
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from alignment_api.status import ModelPin
 from alignment_trainer.errors import RequestError, StageError, TemporaryError
 from alignment_trainer.models.folder import BASE, counts, require_usable
 from alignment_trainer.storage.folders import file_sha256, sums_digest
+from alignment_trainer.storage.local_files import file_error
 from alignment_trainer.storage.refusals import checksum_differs
 
 __all__ = ["SCHEME", "fetch", "pin", "read_file"]
@@ -24,13 +26,14 @@ __all__ = ["SCHEME", "fetch", "pin", "read_file"]
 SCHEME: Final = "hf://"
 _URI = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 _lock = threading.Lock()
 
 
 def pin(uri: str) -> ModelPin:
     """Resolve a branch or tag to its commit. The digest covers every file that counts; weights are not downloaded."""
     repository, revision = _parse(uri)
-    with _online(uri) as hub:
+    with _online(uri, None) as hub:
         info = hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
         files = {item.rfilename: item for item in info.siblings or ()}
 
@@ -58,7 +61,7 @@ def fetch(uri: str, digest: str, scratch: Path) -> Path:
             f"{uri} is not pinned to a commit; write hf://org/name@<40 hex digits>.", reason="UriInvalid"
         )
     target = scratch / "hub" / f"{repository.replace('/', '--')}-{revision[:12]}"
-    with _online(uri) as hub:
+    with _online(uri, target) as hub:
         names = [
             item.rfilename for item in hub.HfApi().model_info(repository, revision=revision).siblings or ()
         ]
@@ -77,7 +80,7 @@ def fetch(uri: str, digest: str, scratch: Path) -> Path:
 def read_file(uri: str, name: str, scratch: Path) -> bytes | None:
     """One small file, or None when the model has none of that name."""
     repository, revision = _parse(uri)
-    with _online(uri) as hub:
+    with _online(uri, scratch) as hub:
         try:
             path = hub.hf_hub_download(repository, name, revision=revision, local_dir=scratch / "hub-files")
         except hub.errors.EntryNotFoundError:
@@ -93,8 +96,11 @@ def _parse(uri: str) -> tuple[str, str | None]:
 
 
 @contextlib.contextmanager
-def _online(uri: str) -> Iterator[Any]:
-    """huggingface_hub with the network allowed, for the block; its errors as ours."""
+def _online(uri: str, target: Path | None) -> Iterator[Any]:
+    """huggingface_hub with the network allowed, for the block; its errors as ours.
+
+    target: folder that the block writes to; None for the library's own cache.
+    """
     import huggingface_hub
     from huggingface_hub import constants, errors
 
@@ -108,6 +114,9 @@ def _online(uri: str) -> Iterator[Any]:
                 error
             ).__module__.startswith("httpx"):
                 raise
+            where = target or Path(constants.HF_HUB_CACHE)
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:  # the network's are OSErrors too
+                raise file_error(error, where.absolute().as_uri()) from None
             raise _translated(error, uri, errors) from None
         finally:
             constants.HF_HUB_OFFLINE = before

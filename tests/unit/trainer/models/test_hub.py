@@ -93,6 +93,24 @@ def test_hub_that_cannot_be_reached_is_temporary(monkeypatch: pytest.MonkeyPatch
     assert caught.value.reason == "HubUnavailable"
 
 
+def test_a_full_disk_is_not_blamed_on_the_hub(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import file_download
+
+    pin = resolver.pin("hf://org/name@main")
+
+    def full(*_: object, **__: object) -> None:
+        # /dev/full refuses every write with ENOSPC, as a full disk does.
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            file.write(b"weights")
+
+    monkeypatch.setattr(file_download, "http_get", full)
+    with pytest.raises(TemporaryError, match=r"No space left for file://.*/scratch/hub/org--name") as caught:
+        fetch_model(pin, stores, tmp_path / "scratch")
+    assert caught.value.reason == "DiskFull"
+
+
 @pytest.mark.parametrize("uri", ["hf://name", "hf://org/name/more@main", "hf://org/name@"])
 def test_uri_that_names_no_model_is_refused(uri: str) -> None:
     with pytest.raises(RequestError) as caught:
