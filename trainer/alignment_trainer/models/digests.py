@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from alignment_trainer.errors import RequestError
 from alignment_trainer.models.folder import ModelFolder, counts
@@ -18,6 +20,8 @@ from alignment_trainer.storage.folders import SUMS, object_sha256, read_sums, su
 from alignment_trainer.storage.store import ObjectStore
 
 __all__ = ["ModelSums", "model_sums"]
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,22 @@ def _cached(
     kept_uri = uris.join(cache, _state(folder) + ".json")
     if cache_store.stat(kept_uri) is not None:
         kept = _read(cache_store.get(kept_uri)[0])
-        if isinstance(kept, dict) and kept.keys() == folder.files.keys():
-            return {str(name): str(sha256) for name, sha256 in kept.items()}
+        if kept.keys() == folder.files.keys():
+            return kept
     sums = _computed(folder, store)
     if remember:
         cache_store.put(kept_uri, json.dumps(sums, sort_keys=True).encode())
     return sums
 
 
-def _read(data: bytes) -> object:
+def _read(data: bytes) -> dict[str, str]:
+    """Kept sums; none of them where what was kept is damaged, so that they are computed anew."""
     try:
-        return json.loads(data)
+        kept = json.loads(data)
     except ValueError:
-        return None  # damaged: computed anew
+        return {}
+    whole = isinstance(kept, dict) and all(_SHA256.fullmatch(str(sha256)) for sha256 in kept.values())
+    return kept if whole else {}
 
 
 def _declared(folder: ModelFolder, declared: dict[str, str]) -> dict[str, str]:

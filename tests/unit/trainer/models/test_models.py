@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from alignment_trainer.models.fetch import fetch_model, read_model_file
 from alignment_trainer.models.resolve import Resolver
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import SUMS, upload_folder
+from alignment_trainer.storage.local import LocalStore
 from alignment_trainer.storage.registry import Stores
-from alignment_trainer.storage.store import ConditionFailed
+from alignment_trainer.storage.store import Condition, ConditionFailed, ObjectInfo
 from support.models import adapter, full_weights
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -165,6 +167,31 @@ class TestPins:
         full_weights(tmp_path / "model", content=b"other")
         assert cached.pin(uri) == resolver.pin(uri) != first
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            pytest.param(lambda text: text[: len(text) // 2], id="cut short"),
+            pytest.param(lambda _: "", id="empty"),
+            pytest.param(lambda text: text.replace('"model.safetensors"', '"model.bin"'), id="another file"),
+            pytest.param(lambda text: json.dumps(dict.fromkeys(json.loads(text))), id="no digests"),
+            pytest.param(
+                lambda text: json.dumps(dict.fromkeys(json.loads(text), "0")), id="no whole digests"
+            ),
+            pytest.param(lambda text: json.dumps(list(json.loads(text))), id="a list"),
+        ],
+    )
+    def test_damaged_digests_are_computed_anew_and_mended(
+        self, tmp_path: Path, damage: Callable[[str], str]
+    ) -> None:
+        uri = full_weights(tmp_path / "model")
+        cached = Resolver(stores, (tmp_path / "cache").as_uri())
+        first = cached.pin(uri)
+        (kept,) = (tmp_path / "cache").glob("*.json")
+        whole = kept.read_text(encoding="utf-8")
+        kept.write_text(damage(whole), encoding="utf-8")
+        assert cached.pin(uri) == first
+        assert kept.read_text(encoding="utf-8") == whole
+
 
 def published(tmp_path: Path, name: str) -> AliasTarget:
     full_weights(tmp_path / "work" / name, content=name.encode())
@@ -222,6 +249,20 @@ class TestAliases:
         )
         assert read_alias(alias_uri(publish, "champion"), store) is not None
         assert versions(publish, store) == ("v1", "v2")
+
+    def test_a_store_that_ignores_conditions_moves_no_alias(self, tmp_path: Path) -> None:
+        published(tmp_path, "v1")
+        publish = (tmp_path / "publish").as_uri()
+
+        class Heedless(LocalStore):
+            def put(self, uri: str, data: bytes, *, condition: Condition | None = None) -> ObjectInfo:
+                return super().put(uri, data)
+
+        with pytest.raises(RequestError, match="does not honour conditional puts") as caught:
+            set_alias(publish, "champion", "v1", Heedless(), now=NOW)
+        assert caught.value.reason == "ConditionalPutsUnsupported"
+        assert read_alias(alias_uri(publish, "champion"), stores(publish)) is None
+        assert not (tmp_path / "publish" / "probes").exists(), "the probe leaves nothing"
 
     def test_alias_to_a_version_that_is_not_complete_is_refused_with_the_known_ones(
         self, tmp_path: Path
