@@ -43,7 +43,7 @@ class ModelText:
             )
         try:
             tokenizer = Tokenizer.from_str(raw.decode("utf-8"))
-            config = json.loads(read("tokenizer_config.json") or b"{}")
+            config = _object(read("tokenizer_config.json") or b"{}")
         except Exception as error:  # noqa: BLE001  the library raises plain Exception
             raise RequestError(
                 f"The tokenizer of model {model_uri} cannot be read ({error}); save it again.",
@@ -66,6 +66,13 @@ class ModelText:
         """Tokens of a text. rendered: a template has put in what marks its beginning and end."""
         ids = self.tokenizer.encode(text, add_special_tokens=not rendered).ids
         return len(ids) + (0 if rendered else 1)  # training ends an answer with the end token
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    wire = json.loads(raw)
+    if not isinstance(wire, dict):
+        raise TypeError("tokenizer_config.json is not a JSON object")
+    return wire
 
 
 def fits(model: ModelText, maximum: int) -> Callable[[Pair], tuple[str, str] | None]:

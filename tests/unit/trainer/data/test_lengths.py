@@ -33,6 +33,10 @@ def text_of(folder: Path, *, template: str | None = None) -> ModelText:
     save_tiny_tokenizer(folder, chat_template=True)
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return text_of_saved(folder)
+
+
+def text_of_saved(folder: Path) -> ModelText:
     return ModelText.load(
         lambda name: (folder / name).read_bytes() if (folder / name).exists() else None, "file:///m/"
     )
@@ -162,3 +166,12 @@ def test_a_limit_saved_in_the_tokenizer_does_not_hide_long_rows(tmp_path: Path) 
         lambda name: (tmp_path / name).read_bytes() if (tmp_path / name).exists() else None, ""
     )
     assert fits(model, 20)(pair_of("a" * 60, "b", "c")) is not None
+
+
+@pytest.mark.parametrize("config", ["[1, 2]", '"text"', "{", "[]"])
+def test_a_tokenizer_configuration_that_is_no_object_is_refused_by_name(tmp_path: Path, config: str) -> None:
+    save_tiny_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(RequestError, match="The tokenizer of model file:///m/ cannot be read") as refused:
+        text_of_saved(tmp_path)
+    assert refused.value.reason == "TokenizerInvalid"
