@@ -6,7 +6,7 @@ a cluster; without either, this machine where its state folder exists, else the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,7 @@ from alignment_cli.errors import CommandError
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun  # building the contract's models takes a while
 
-__all__ = ["DEFAULT_STATE", "Backend", "choose"]
+__all__ = ["DEFAULT_STATE", "Backend", "choose", "readable"]
 
 DEFAULT_STATE = Path(".align")
 
@@ -31,8 +31,8 @@ class Backend(Protocol):
         """Names of the runs, for completion."""
         ...
 
-    def list(self, *, everywhere: bool = False) -> list[AlignmentRun]:
-        """All runs, oldest first. everywhere: of all namespaces, where there are any."""
+    def list(self, *, everywhere: bool = False) -> tuple[list[AlignmentRun], list[CommandError]]:
+        """All runs, oldest first, and why others cannot be read. everywhere: of all namespaces, where there are any."""
         ...
 
     def get(self, name: str) -> AlignmentRun:
@@ -58,6 +58,20 @@ class Backend(Protocol):
     def user(self) -> str:
         """Who is asking, for decisions."""
         ...
+
+
+def readable(
+    read: Callable[[Any], AlignmentRun], kept: Iterable[Any]
+) -> tuple[list[AlignmentRun], list[CommandError]]:
+    """The runs that can be read, in order, and why the others cannot: one damaged run must not hide the rest."""
+    runs: list[AlignmentRun] = []
+    refusals: list[CommandError] = []
+    for item in kept:
+        try:
+            runs.append(read(item))
+        except CommandError as error:
+            refusals.append(error)
+    return runs, refusals
 
 
 def choose(

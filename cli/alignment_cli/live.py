@@ -6,11 +6,13 @@ On a terminal the screen is redrawn; elsewhere each change is one line, so that 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Self
 
 from alignment_api.conditions import ConditionType
 from alignment_api.run import AlignmentRun
 from alignment_api.status import ProgressStatus
+from alignment_cli.embedded.executor import warn_of_stopping
 from alignment_cli.output import Output, console, emit, say
 from alignment_cli.view import run_story
 
@@ -39,6 +41,10 @@ class TerminalView:
         status = run.status.model_copy(update={"progress": progress})
         self.changed(run.model_copy(update={"status": status}))
 
+    def stopping(self, attempts: Sequence[str], seconds: float) -> None:
+        """Say so below what is shown."""
+        warn_of_stopping(attempts, seconds)
+
 
 class LineView:
     """One line a change; a context manager. Implements ``Listener``."""
@@ -66,6 +72,10 @@ class LineView:
                 "progress", f"{run.metadata.name}: {progress.stage} {tenth} % {progress.activity}".rstrip()
             )
 
+    def stopping(self, attempts: Sequence[str], seconds: float) -> None:
+        """Say so in a line of its own."""
+        warn_of_stopping(attempts, seconds)
+
     def _say(self, kind: str, line: str) -> None:
         if line != self._said.get(kind):
             self._said[kind] = line
@@ -73,7 +83,7 @@ class LineView:
 
 
 class JsonView:
-    """The whole resource at every change, for machines: JSON or YAML documents; a context manager. Implements ``Listener``."""
+    """The whole resource at every change, for machines: JSON or YAML documents; a context manager."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

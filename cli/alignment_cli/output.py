@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Output", "console", "counted", "emit", "say", "show"]
+__all__ = ["Output", "console", "counted", "emit", "say", "show", "warn"]
 
 _ENDLESS: Final = 100_000
 """Columns of what is no terminal: a file keeps every word, and who reads it searches for them."""
@@ -47,6 +47,12 @@ def emit(wire: Any, output: Output) -> None:
     else:
         text = json.dumps(wire, indent=2, ensure_ascii=False)
     sys.stdout.write(text + "\n")
+
+
+def warn(text: str) -> None:
+    """Print a line for a person beside what machines read: on standard error, at once."""
+    sys.stderr.write(f"align: {text}\n")
+    sys.stderr.flush()
 
 
 def say(text: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
 from alignment_api.run import AlignmentRun
-from alignment_cli.backend import DEFAULT_STATE
+from alignment_cli.backend import DEFAULT_STATE, readable
 from alignment_cli.errors import CommandError
 
 __all__ = ["ClusterBackend"]
@@ -46,13 +46,13 @@ class ClusterBackend:
         listed = self._kubectl("get", _RESOURCE, "-o", "name", "--request-timeout=3s")
         return [line.rpartition("/")[2] for line in listed.split()]
 
-    def list(self, *, everywhere: bool = False) -> list[AlignmentRun]:
+    def list(self, *, everywhere: bool = False) -> tuple[list[AlignmentRun], list[CommandError]]:
         """See Backend."""
         scope = ["--all-namespaces"] if everywhere else []
         listed = self._kubectl(
             "get", _RESOURCE, *scope, "-o", "json", "--sort-by=.metadata.creationTimestamp"
         )
-        return [_parse(item) for item in json.loads(listed)["items"]]
+        return readable(_parse, json.loads(listed)["items"])
 
     def get(self, name: str) -> AlignmentRun:
         """See Backend."""

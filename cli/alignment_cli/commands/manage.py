@@ -11,7 +11,7 @@ import typer
 from alignment_api.names import StageName
 from alignment_cli.backend import Backend, choose
 from alignment_cli.commands.options import Context, Name, Namespace, OutputOption, State
-from alignment_cli.output import Output, emit, say, show
+from alignment_cli.output import Output, emit, say, show, warn
 
 __all__ = ["register"]
 
@@ -33,17 +33,23 @@ def list_runs(
     context: Context = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """List runs: where each stands and what its verdict was."""
-    runs = choose(state, namespace, context, cluster=everywhere).list(everywhere=everywhere)
+    """List runs: where each stands and what its verdict was.
+
+    A run that cannot be read is named on standard error, after the others; the exit code then is not 0.
+    """
+    runs, refusals = choose(state, namespace, context, cluster=everywhere).list(everywhere=everywhere)
     if output is not Output.TEXT:
         emit([run.to_wire() for run in runs], output)
-        return
-    if not runs:
-        say("There are no runs here.")
-        return
-    from alignment_cli.view import runs_table
+    elif runs:
+        from alignment_cli.view import runs_table
 
-    show(runs_table(runs, namespaces=everywhere))
+        show(runs_table(runs, namespaces=everywhere))
+    elif not refusals:
+        say("There are no runs here.")
+    for refusal in refusals:
+        warn(refusal.message)
+    if refusals:
+        raise typer.Exit(refusals[0].exit_code)
 
 
 def status(

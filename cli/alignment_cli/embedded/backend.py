@@ -10,7 +10,7 @@ from typing import Any
 
 from alignment_api.names import STAGES, StageName
 from alignment_api.run import AlignmentRun
-from alignment_cli.backend import DEFAULT_STATE
+from alignment_cli.backend import DEFAULT_STATE, readable
 from alignment_cli.embedded.process import alive, stop
 from alignment_cli.embedded.state import AttemptFolder, State
 from alignment_cli.errors import CommandError
@@ -33,10 +33,14 @@ class EmbeddedBackend:
         """See Backend."""
         return self._state.names()
 
-    def list(self, *, everywhere: bool = False) -> list[AlignmentRun]:  # noqa: ARG002  a folder has no namespaces
+    def list(
+        self,
+        *,
+        everywhere: bool = False,  # noqa: ARG002  a folder has no namespaces
+    ) -> tuple[list[AlignmentRun], list[CommandError]]:
         """See Backend."""
-        runs = [self._state.load(name) for name in self._state.names()]
-        return sorted(runs, key=lambda run: str(run.metadata.creation_timestamp))
+        runs, refusals = readable(self._state.load, self._state.names())
+        return sorted(runs, key=lambda run: str(run.metadata.creation_timestamp)), refusals
 
     def get(self, name: str) -> AlignmentRun:
         """See Backend."""

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any, Protocol
@@ -20,11 +20,12 @@ from alignment_api.status import ProgressStatus
 from alignment_cli.embedded import process
 from alignment_cli.embedded.observe import observe
 from alignment_cli.embedded.state import State
+from alignment_cli.output import warn
 from alignment_operator.core.actions import Plan, StopStage
 from alignment_operator.core.observed import Observed
 from alignment_operator.core.plan import plan
 
-__all__ = ["Executor", "Listener", "Silent"]
+__all__ = ["Executor", "Listener", "Silent", "warn_of_stopping"]
 
 POLL_SECONDS = 0.2
 """How often a running stage is looked at; it costs two small file reads."""
@@ -41,6 +42,15 @@ class Listener(Protocol):
         """The running stage said how far it is."""
         ...
 
+    def stopping(self, attempts: Sequence[str], seconds: float) -> None:
+        """These attempts were told to save and end, and have so long; nothing else happens meanwhile."""
+        ...
+
+
+def warn_of_stopping(attempts: Sequence[str], seconds: float) -> None:
+    """Say at once, on standard error, what is waited for."""
+    warn(f"Stopping: {', '.join(attempts)} saves its work and ends, within {seconds:.0f} s at most.")
+
 
 class Silent:
     """A listener for machines."""
@@ -50,6 +60,10 @@ class Silent:
 
     def progressed(self, run: AlignmentRun, progress: ProgressStatus) -> None:
         """Nothing to show."""
+
+    def stopping(self, attempts: Sequence[str], seconds: float) -> None:
+        """Beside what machines read: a person may have pressed Ctrl-C."""
+        warn_of_stopping(attempts, seconds)
 
 
 class Executor:
@@ -137,6 +151,8 @@ class Executor:
         """Tell the children to save and end; kill those that do not."""
         for child in self._children.values():
             os.killpg(child.pid, signal.SIGTERM)
+        if self._children:
+            self._listener.stopping(tuple(self._children), process.STOP_SECONDS)
         for name, child in list(self._children.items()):
             try:
                 child.wait(process.STOP_SECONDS)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +169,38 @@ def test_a_stage_is_told_to_stop_once_and_left_to_save(state: State, tmp_path: P
         Executor(state, Silent()).run("notes")
         assert not process.alive(folder)
     assert said.read_text(encoding="utf-8") == "told\n"
+
+
+def test_ctrl_c_says_at_once_what_is_waited_for(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint may take a minute to save; silence would look like a hang."""
+    script = "trap 'sleep 1; exit 143' TERM; echo ready; while :; do sleep 0.05; done"
+    saving: list[bool] = []
+
+    def start(folder: AttemptFolder, _request: StageRequest) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()
+        children.append(child)
+        os.kill(os.getpid(), signal.SIGINT)
+        return child
+
+    class Watching(Silent):
+        def stopping(self, attempts: Sequence[str], seconds: float) -> None:
+            saving.extend(child.poll() is None for child in children)
+            super().stopping(attempts, seconds)
+
+    children: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(process, "start", start)
+    state.create(runs.run())
+    with pytest.raises(KeyboardInterrupt):
+        Executor(state, Watching()).run("notes")
+    assert saving == [True], "said while the stage is still saving"
+    assert "Stopping: notes-prepare-1 saves its work and ends, within 60 s" in capsys.readouterr().err
+    (ended,) = state.attempts("notes")
+    assert ended.read(ended.exit) == {"exitCode": 143}
 
 
 def test_deleting_a_run_ends_its_stage_first(state: State) -> None:

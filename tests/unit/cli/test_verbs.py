@@ -91,6 +91,39 @@ def test_what_is_no_terminal_gets_every_word_and_no_blanks_after_it(align: Shell
     assert f"Model:  {long}versions/1/\nAlias:  {long}aliases/champion\n" in out
 
 
+@pytest.mark.parametrize("damage", ["{", "{}", "\udcff"], ids=["cut short", "no run", "no text"])
+def test_a_damaged_run_is_named_and_hides_no_other(align: Shell, damage: str) -> None:
+    align.run(Reason.TRAINING, ConditionStatus.UNKNOWN)
+    broken = align.state.run_folder("broken") / "run.json"
+    broken.parent.mkdir()
+    broken.write_text(damage, encoding="utf-8", errors="surrogateescape")
+    code, out, error = align("list")
+    assert code == AlignExit.REQUEST_INVALID
+    assert "notes" in out
+    assert error.startswith(f"align: {broken} is ")
+    assert "delete the run's folder" in error
+    code, out, error = align("list", "-o", "json")
+    assert code == AlignExit.REQUEST_INVALID
+    assert [run["metadata"]["name"] for run in json.loads(out)] == ["notes"]
+    assert str(broken) in error
+
+
+def test_a_run_whose_store_cannot_be_reached_is_not_deleted_with_its_artifacts(
+    align: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would know any more where they lie."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    storage = {"endpoint": "http://127.0.0.1:9", "region": "us-east-1"}
+    align.state.create(runs.run(artifacts={"uri": "s3://artifacts/"}, storage=storage))
+    code, _, error = align("delete", "notes", "--artifacts", "--yes")
+    assert code == AlignExit.OTHER
+    assert "http://127.0.0.1:9" in error
+    assert align.state.names() == ["notes"]
+    assert align("delete", "notes", "--yes")[0] == 0, "without the artifacts no store is asked"
+    assert align.state.names() == []
+
+
 def test_the_story_names_model_champion_and_who_decided(align: Shell) -> None:
     align.run(Reason.AWAITING_DECISION, ConditionStatus.UNKNOWN, pins=runs.pins())
     align("approve", "notes", "--reason", "read it", "--by", "dr@example.org")
