@@ -11,7 +11,8 @@ A criterion
     Inconclusive  otherwise, and whenever the evidence is missing, empty or not a number.
 
 The verdict counts blocking criteria only: any Failed → Failed; else any Inconclusive → Inconclusive; else
-Passed. No blocking criterion at all is Inconclusive: nothing was shown.
+Passed. Without a blocking criterion that can show that the model is better it is Inconclusive: that counter-metrics
+did not get worse is true of a copy as well.
 """
 
 from __future__ import annotations
@@ -20,10 +21,25 @@ import math
 from collections.abc import Iterable
 
 from alignment_api.evidence import CriterionEvidence, Evidence
+from alignment_api.metrics import METRICS, MetricFamily
 from alignment_api.spec.gate import Criterion, CriterionMode
 from alignment_api.verdict import CriterionVerdict, Result, Verdict
 
-__all__ = ["decide", "judge"]
+__all__ = ["NOTHING_CARRIES", "carries", "decide", "judge"]
+
+NOTHING_CARRIES = (
+    "no blocking criterion can show that the model is better, counter-metrics show only that it did not get worse; add one "
+    "on editBurden or winRate"
+)
+"""Why a gate of counter-metrics decides nothing, for people."""
+
+
+def carries(criterion: Criterion | CriterionVerdict) -> bool:
+    """True when a release can rest on this criterion: it blocks, and its metric can show that the model is better."""
+    return (
+        criterion.mode is CriterionMode.BLOCKING
+        and METRICS[criterion.metric].family is not MetricFamily.COUNTER
+    )
 
 
 def decide(policy: Iterable[Criterion], evidence: Evidence) -> Verdict:
@@ -38,7 +54,7 @@ def decide(policy: Iterable[Criterion], evidence: Evidence) -> Verdict:
     blocking = [v.result for v in verdicts if v.mode is CriterionMode.BLOCKING]
     if Result.FAILED in blocking:
         result = Result.FAILED
-    elif Result.INCONCLUSIVE in blocking or not blocking:
+    elif Result.INCONCLUSIVE in blocking or not any(carries(v) for v in verdicts):
         result = Result.INCONCLUSIVE
     else:
         result = Result.PASSED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.embedded import NEVER, Project, edits
+from support.embedded import ALWAYS, NEVER, Project, edits
 from support.s3server import S3Server
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_run_ends_published_and_tells_its_whole_story(published: Project) -> N
     assert data["rows"] == 90
     assert data["pairs"] == data["train"] + data["holdout"]
     assert data["rows"] == data["pairs"] + sum(data["dropped"].values()) + data["duplicates"]
-    assert status["headline"] is None or "degenerateRate" in status["headline"]
+    assert status["headline"] is None or "editBurden" in status["headline"]
     assert status["published"]["alias"].endswith("/aliases/champion")
 
 
@@ -102,7 +102,7 @@ def test_a_person_is_waited_for_then_obeyed(project: Project) -> None:
     manifest = project.manifest(
         "held",
         gate={
-            "criteria": [{"name": "length", "metric": "degenerateRate", "maximum": 100.0}],
+            "criteria": ALWAYS,
             "approval": "Manual",
         },
         publish={"uri": f"{project.root}/held/"},

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
 
+from alignment_api.gate import carries
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
-from alignment_api.spec import AlignmentRunSpec, BudgetMode, Criterion, ErrorBudget
-from alignment_trainer.evaluation.defaults import default_criteria, spends
+from alignment_api.spec import AlignmentRunSpec, BudgetMode, Criterion, ErrorBudget, JudgeType
+from alignment_trainer.evaluation.defaults import default_criteria, why_nothing_carries
 
 __all__ = [
     "DEVIATIONS",
@@ -98,7 +99,7 @@ def independent_pairs(sizes: Collection[int], correlation: float = _CORRELATION)
 def decision_alpha(criterion: Criterion, budget: ErrorBudget) -> float:
     """Error of one decision by this criterion: its own, or the year's budget in equal shares where that is less."""
     own = 1 - criterion.confidence
-    if not spends(criterion) or budget.mode is BudgetMode.UNLIMITED:
+    if not carries(criterion) or budget.mode is BudgetMode.UNLIMITED:
         return own
     return min(own, budget.per_year / budget.decisions_per_year)
 
@@ -115,7 +116,7 @@ def plan_gate(
     worth = independent_pairs(sizes) / pairs if pairs else 0.0
     plans = []
     for criterion in criteria:
-        if not spends(criterion) or criterion.metric not in DEVIATIONS or not pairs:
+        if not carries(criterion) or criterion.metric not in DEVIATIONS or not pairs:
             continue
         generated = METRICS[criterion.metric].family is MetricFamily.SUPERIORITY
         used = min(pairs, prompts) if generated and prompts is not None else pairs
@@ -136,13 +137,15 @@ def plan_gate(
 
 
 def holdout_warnings(spec: AlignmentRunSpec, sizes: Collection[int], *, edits: bool) -> tuple[str, ...]:
-    """Sentences about criteria that this holdout is too small for; none when it is large enough.
+    """Sentences about criteria that this holdout is too small for, or that can release nothing; none when all is well.
 
     sizes: pairs in each held-out group. edits: most held-out pairs are edits.
     """
     criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
     prompts = spec.evaluation.generation.prompts
-    found = []
+    comparable = edits or spec.evaluation.judge.type is not JudgeType.NONE
+    nothing = why_nothing_carries(criteria, comparable=comparable)
+    found = [] if nothing is None else [f"this gate can release nothing: {nothing}"]
     for plan in plan_gate(criteria, spec.gate.error_budget, sizes, prompts):
         if plan.too_small:
             worth = (

@@ -121,8 +121,9 @@ def win_rate(
 
 def _plannable() -> list[Criterion]:
     """The criteria on which a release may rest: the defaults for edits, for a judge, and for neither."""
+    from alignment_api.gate import carries
     from alignment_api.spec import CriterionMode, EvaluationSpec, JudgeSpec, JudgeType
-    from alignment_trainer.evaluation.defaults import default_criteria, spends
+    from alignment_trainer.evaluation.defaults import default_criteria
 
     judged = EvaluationSpec(judge=JudgeSpec(type=JudgeType.REWARD_MODEL, uri="file:///judge/"))
     sets = (
@@ -130,7 +131,7 @@ def _plannable() -> list[Criterion]:
         default_criteria(judged, edits=False),
         default_criteria(EvaluationSpec(), edits=False),
     )
-    found = {criterion.metric: criterion for criteria in sets for criterion in criteria if spends(criterion)}
+    found = {criterion.metric: criterion for criteria in sets for criterion in criteria if carries(criterion)}
     lift = next(c for c in sets[0] if c.name == "direction")
     return [*found.values(), lift.model_copy(update={"mode": CriterionMode.BLOCKING})]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alignment_api.conditions import ConditionStatus, ConditionType, Reason
+from alignment_api.gate import NOTHING_CARRIES
 from alignment_api.run import AlignmentRun
 from alignment_api.spec import Approval, DecisionResult, OnInconclusive
 from alignment_api.spec.gate import CriterionMode
@@ -51,7 +52,7 @@ def describe(verdict: Verdict) -> str:
     deciding = [
         c for c in verdict.criteria if c.mode is CriterionMode.BLOCKING and c.result is verdict.result
     ]
-    words = "; ".join(_criterion(c) for c in deciding) or "no blocking criterion"
+    words = "; ".join(_criterion(c) for c in deciding) or NOTHING_CARRIES
     return f"{verdict.result}: {words}."
 
 

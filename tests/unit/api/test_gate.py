@@ -74,6 +74,32 @@ def test_no_blocking_criterion_shows_nothing() -> None:
     assert decide((), Evidence(criteria=(dry,))).result is Result.INCONCLUSIVE
 
 
+@pytest.mark.parametrize(
+    ("metric", "limit"),
+    [
+        ("lengthRatio", {"maximum": 1.25}),
+        ("worstCohortAccuracy", {"minimum": 0.5}),
+        ("klPerToken", {"maximum": 1}),
+    ],
+)
+def test_counter_metrics_alone_show_nothing_and_release_nothing(metric: str, limit: dict[str, float]) -> None:
+    criterion = Criterion.model_validate({"name": "counter", "metric": metric, **limit})
+    bounds = (0.9, 0.95) if criterion.upwards else (0.1, 0.2)
+    item = evidence(*bounds).model_copy(update={"criterion": criterion})
+    alone = decide((), Evidence(criteria=(item,)))
+    assert alone.criteria[0].result is Result.PASSED
+    assert alone.result is Result.INCONCLUSIVE, "a copy of the champion would pass as well"
+    dry = evidence(-0.2, -0.1, mode="DryRun")
+    assert decide((), Evidence(criteria=(item, dry))).result is Result.INCONCLUSIVE
+    assert decide((), Evidence(criteria=(item, evidence(-0.2, -0.1)))).result is Result.PASSED
+
+
+def test_a_counter_metric_that_fails_alone_is_a_failure() -> None:
+    criterion = Criterion.model_validate({"name": "length", "metric": "lengthRatio", "maximum": 1.25})
+    item = evidence(1.5, 1.6).model_copy(update={"criterion": criterion})
+    assert decide((), Evidence(criteria=(item,))).result is Result.FAILED
+
+
 def test_dry_runs_are_shown_and_never_counted() -> None:
     verdict = decide(
         (), Evidence(criteria=(evidence(-0.2, -0.1), evidence(0.1, 0.2, name="dry", mode="DryRun")))

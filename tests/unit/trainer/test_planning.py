@@ -72,6 +72,15 @@ def test_a_holdout_that_is_large_enough_is_not_warned_about() -> None:
     assert holdout_warnings(spec, [1] * 400, edits=True) == ()
 
 
+def test_a_gate_that_can_release_nothing_is_said_before_anything_is_trained() -> None:
+    length = {"name": "length", "metric": "lengthRatio", "maximum": 1.25}
+    accuracy = {"name": "direction", "metric": "preferenceAccuracy", "minimum": 0.5}
+    (warning,) = holdout_warnings(run(gate={"criteria": [length]}).spec, [1] * 400, edits=True)
+    assert "this gate can release nothing: no blocking criterion can show" in warning
+    (warning,) = holdout_warnings(run(gate={"criteria": [accuracy]}).spec, [1] * 400, edits=True)
+    assert "this gate can release nothing: log-probabilities show a direction" in warning
+
+
 def test_prompts_that_cap_a_large_holdout_are_named() -> None:
     spec = run(gate={"criteria": [WINS.to_wire()]}, evaluation={"generation": {"prompts": 100}}).spec
     (warning,) = holdout_warnings(spec, [1] * 400, edits=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alignment_api.evidence import CriterionEvidence
+from alignment_api.gate import NOTHING_CARRIES, carries
 from alignment_api.spec import CriterionMode
 from alignment_api.verdict import CriterionVerdict, Result, Verdict
 
@@ -12,11 +13,9 @@ __all__ = ["advise", "summarise"]
 def summarise(verdict: Verdict, evidence: list[CriterionEvidence]) -> str:
     """The verdict with the criteria that decided it."""
     blocking = [v for v in verdict.criteria if v.mode is CriterionMode.BLOCKING]
-    if not blocking:
-        return "Nothing was decided: no criterion blocks."
     deciding = [v for v in blocking if v.result is verdict.result]
     found = {e.criterion.name: e for e in evidence}
-    named = "; ".join(_numbers(v, found[v.name]) for v in deciding[:3])
+    named = "; ".join(_numbers(v, found[v.name]) for v in deciding[:3]) or NOTHING_CARRIES
     if verdict.result is Result.PASSED:
         first = _numbers(blocking[0], found[blocking[0].name])
         return f"The candidate may be released: all {len(blocking)} blocking criteria are met, first {first}."
@@ -33,10 +32,11 @@ def advise(verdict: Verdict, evidence: list[CriterionEvidence], *, holdout: int,
     found = {e.criterion.name: e for e in evidence}
     blocking = [v for v in verdict.criteria if v.mode is CriterionMode.BLOCKING]
     open_ones = [v for v in blocking if v.result is not Result.PASSED]
+    if not any(carries(v) for v in blocking):
+        more = [_for(v, found[v.name], holdout, answered) for v in open_ones]
+        return [f"{NOTHING_CARRIES[0].upper()}{NOTHING_CARRIES[1:]}.", *more]
     if not open_ones:
-        nearest = min(blocking, key=lambda v: _room(v, found[v.name]), default=None)
-        if nearest is None:
-            return ["Add a blocking criterion: a gate without one never releases."]
+        nearest = min(blocking, key=lambda v: _room(v, found[v.name]))
         room = f"{_room_words(nearest, found[nearest.name])} on {nearest.name} ({nearest.metric})"
         return [f"A change of {room} would have: it is the criterion nearest to its limit."]
     return [_for(v, found[v.name], holdout, answered) for v in open_ones]

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from alignment_api.evidence import CriterionEvidence, Evidence
-from alignment_api.metrics import METRICS, MetricFamily, MetricName
+from alignment_api.gate import carries
+from alignment_api.metrics import MetricName
 from alignment_api.spec import Criterion
-from alignment_trainer.evaluation.defaults import leans_on_direction, missing_counters, spends
+from alignment_trainer.evaluation.defaults import why_nothing_carries
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.statistics import Estimate, bounds, needed_observations, p_value
 
-__all__ = ["Alpha", "gather_evidence", "why_direction_cannot_carry"]
+__all__ = ["Alpha", "gather_evidence"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def gather_evidence(
     passes is at most the alpha of the criterion that it does not meet (intersection-union test, Berger 1982).
     comparable: generated texts can be compared (edits, or a judge); then log-probabilities alone carry no release.
     """
-    weak = why_direction_cannot_carry(criteria, comparable=comparable)
+    weak = why_nothing_carries(criteria, comparable=comparable)
     return Evidence(
         criteria=tuple(
             _evidence(criterion, measured(criterion.metric, criterion.selector or ""), reserved, weak)
@@ -45,30 +46,14 @@ def gather_evidence(
     )
 
 
-def why_direction_cannot_carry(criteria: tuple[Criterion, ...], *, comparable: bool) -> str | None:
-    """Why a gate that rests on log-probabilities alone is not enough here; None where it is, or does not."""
-    if not leans_on_direction(criteria):
-        return None
-    if comparable:
-        return (
-            "log-probabilities show a direction, never that the model is better, and generated texts can be compared here: "
-            "add a blocking criterion on editBurden or winRate"
-        )
-    missing = missing_counters(criteria)
-    if missing:
-        names = ", ".join(missing)
-        return f"a release on log-probabilities needs every counter-metric beside it: add blocking criteria on {names}"
-    return None
-
-
 def _evidence(
     criterion: Criterion, measurement: Measurement, reserved: Alpha, weak: str | None
 ) -> CriterionEvidence:
     own = 1 - criterion.confidence
-    if spends(criterion) and reserved.value is None:
+    if carries(criterion) and reserved.value is None:
         return CriterionEvidence(criterion=criterion, alpha=own, message=reserved.message)
-    alpha = min(own, reserved.value) if spends(criterion) and reserved.value is not None else own
-    if weak is not None and spends(criterion) and METRICS[criterion.metric].family is MetricFamily.DIRECTION:
+    alpha = min(own, reserved.value) if carries(criterion) and reserved.value is not None else own
+    if weak is not None and carries(criterion):
         return CriterionEvidence(criterion=criterion, alpha=alpha, message=weak)
     estimate = measurement.estimate
     if estimate is None:

@@ -7,13 +7,14 @@ with every counter-metric beside them, and the report says how weak that is. doc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
+from alignment_api.gate import NOTHING_CARRIES, carries
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec, JudgeType
 
-__all__ = ["COUNTERS", "default_criteria", "leans_on_direction", "missing_counters", "spends"]
+__all__ = ["COUNTERS", "default_criteria", "why_nothing_carries"]
 
 COUNTERS: Final = (
     Criterion(name="language", metric=MetricName.FLUENCY_GAP, maximum=0.5),
@@ -79,21 +80,24 @@ def _sets(spec: EvaluationSpec) -> tuple[Criterion, ...]:
     return tuple([*refusals, *anchors][:8])
 
 
-def spends(criterion: Criterion) -> bool:
-    """True when a release rests on this criterion, so that it draws on the error budget of the holdout."""
-    return (
-        METRICS[criterion.metric].family is not MetricFamily.COUNTER
-        and criterion.mode is CriterionMode.BLOCKING
-    )
+def why_nothing_carries(criteria: Sequence[Criterion], *, comparable: bool) -> str | None:
+    """Why these criteria cannot release a model here, whatever is measured; None where they can.
 
-
-def leans_on_direction(criteria: Iterable[Criterion]) -> bool:
-    """True when log-probabilities would carry the release: a blocking direction criterion and no superiority beside it."""
-    families = {METRICS[c.metric].family for c in criteria if c.mode is CriterionMode.BLOCKING}
-    return MetricFamily.DIRECTION in families and MetricFamily.SUPERIORITY not in families
-
-
-def missing_counters(criteria: Iterable[Criterion]) -> tuple[MetricName, ...]:
-    """Counter-metrics that a release on log-probabilities needs and that do not block in ``criteria``."""
+    comparable: generated texts can be compared (edits, or a judge); then log-probabilities alone carry no release.
+    """
+    families = {METRICS[c.metric].family for c in criteria if carries(c)}
+    if not families:
+        return NOTHING_CARRIES
+    if MetricFamily.SUPERIORITY in families:
+        return None
+    if comparable:
+        return (
+            "log-probabilities show a direction, never that the model is better, and generated texts can be compared here: "
+            "add a blocking criterion on editBurden or winRate"
+        )
     blocking = {c.metric for c in criteria if c.mode is CriterionMode.BLOCKING}
-    return tuple(c.metric for c in (*COUNTERS, _LENGTH) if c.metric not in blocking)
+    missing = [c.metric for c in (*COUNTERS, _LENGTH) if c.metric not in blocking]
+    if missing:
+        names = ", ".join(missing)
+        return f"a release on log-probabilities needs every counter-metric beside it: add blocking criteria on {names}"
+    return None

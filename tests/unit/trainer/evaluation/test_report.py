@@ -16,6 +16,7 @@ from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricName
 from alignment_api.names import StageName
 from alignment_api.report import Report
+from alignment_api.spec import Criterion
 from alignment_api.stage import ArtifactRef, RunIdentity, StageRequest
 from alignment_api.verdict import Result
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
@@ -123,6 +124,14 @@ def test_a_spent_budget_is_inconclusive_and_says_when_it_is_free_again() -> None
     assert report.verdict.result is Result.INCONCLUSIVE
     assert "free on 2027-01-04" in render_html(report)
     assert report.error_budget.alpha is None
+
+
+def test_a_report_on_counter_metrics_alone_says_what_is_missing() -> None:
+    length = Criterion.model_validate({"name": "length", "metric": "lengthRatio", "maximum": 1.5})
+    report = report_on(better(), criteria=(length,))
+    assert report.verdict.result is Result.INCONCLUSIVE
+    assert "no blocking criterion can show that the model is better" in report.summary
+    assert "add one on editBurden or winRate" in report.advice[0]
 
 
 def test_the_budget_is_visible_with_what_is_spent() -> None:
