@@ -56,9 +56,10 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
     from alignment_trainer.data.split import Side
     from alignment_trainer.evaluation.defaults import default_criteria
+    from alignment_trainer.evaluation.prompts import rests_on_edits
     from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
-    from alignment_trainer.planning import holdout_warnings, plan_gate
+    from alignment_trainer.planning import plan_run
     from alignment_trainer.storage import uris
     from alignment_trainer.training.dataset import mostly_edits, select_slice
     from alignment_trainer.training.schedule import make_schedule
@@ -80,10 +81,11 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     refuse_too_few(found.funnel, spec.data)
     train, _ = select_slice(list(found.sides.pairs(Side.TRAIN)), spec.training.selection_fraction)
     schedule = make_schedule(spec.training, len(train), edits=mostly_edits(train))
-    edits = found.tally.mostly_edits
-    criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
-    sizes = found.tally.group_sizes(Side.HOLDOUT)
-    plans = plan_gate(criteria, spec.gate.error_budget, sizes, spec.evaluation.generation.prompts)
+    sizes, edits = found.tally.group_sizes(Side.HOLDOUT), found.tally.held_out_edits
+    criteria = spec.gate.criteria or default_criteria(
+        spec.evaluation, edits=rests_on_edits(edits, sum(sizes))
+    )
+    plans, warnings = plan_run(spec, sizes, edits)
     return {
         "model": pins.model.to_wire(),
         "champion": pins.champion.to_wire(),
@@ -101,5 +103,5 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
             }
             for p in plans
         ],
-        "warnings": list(holdout_warnings(spec, sizes, edits=edits)),
+        "warnings": list(warnings),
     }

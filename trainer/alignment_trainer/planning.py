@@ -14,19 +14,21 @@ from typing import Final
 
 from alignment_api.gate import carries
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
-from alignment_api.spec import AlignmentRunSpec, BudgetMode, Criterion, ErrorBudget, JudgeType
+from alignment_api.spec import AlignmentRunSpec, BudgetMode, Criterion, ErrorBudget, EvaluationSpec, JudgeType
 from alignment_trainer.evaluation.defaults import default_criteria, why_nothing_carries
+from alignment_trainer.evaluation.prompts import answered_edits, rests_on_edits
 
 __all__ = [
     "DEVIATIONS",
     "POWER",
+    "Holdout",
     "Plan",
     "decision_alpha",
-    "holdout_warnings",
     "independent_pairs",
     "pairs_needed",
     "passes_at",
     "plan_gate",
+    "plan_run",
     "smallest_effect",
 ]
 
@@ -50,7 +52,7 @@ _CORRELATION: Final = 0.1
 class Plan:
     """What one criterion can show.
 
-    pairs: observations it will have. independent: as many independent ones they are worth. passes_at: smallest
+    pairs: observations it will have; held_out: as many it could have. independent: as many independent ones they are worth. passes_at: smallest
     observed distance from the limit that passes. shows: smallest true distance that passes with 80 % power. needed:
     pairs that show ``minimum_effect``; None where the criterion states none.
     """
@@ -58,6 +60,7 @@ class Plan:
     criterion: Criterion
     alpha: float
     pairs: int
+    held_out: int
     independent: float
     passes_at: float
     shows: float
@@ -67,6 +70,31 @@ class Plan:
     def too_small(self) -> bool:
         """True when the stated effect would be missed more often than planned."""
         return self.needed is not None and self.needed > self.pairs
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """What is held out. sizes: pairs in each group. edits: pairs that are edits. evaluation: None means that every metric
+    sees every pair, for planning before there are any.
+    """
+
+    sizes: Collection[int]
+    edits: int = 0
+    evaluation: EvaluationSpec | None = None
+
+    def observations(self, metric: MetricName) -> tuple[int, int]:
+        """As many as this metric will have, and as many as it could have if every prompt were answered."""
+        pairs = sum(self.sizes)
+        if self.evaluation is None:
+            return pairs, pairs
+        if metric is MetricName.EDIT_BURDEN:
+            return answered_edits(self.evaluation, self.edits, pairs), self.edits
+        if METRICS[metric].family is MetricFamily.SUPERIORITY:
+            return min(pairs, self.evaluation.generation.prompts), pairs
+        if metric is MetricName.PREFERENCE_LIFT:
+            return self.edits, self.edits
+        others = pairs - self.edits or pairs  # as Material.told_by_likelihood has it
+        return others, others
 
 
 def smallest_effect(pairs: float, alpha: float, deviation: float, power: float = POWER) -> float:
@@ -104,22 +132,15 @@ def decision_alpha(criterion: Criterion, budget: ErrorBudget) -> float:
     return min(own, budget.per_year / budget.decisions_per_year)
 
 
-def plan_gate(
-    criteria: Sequence[Criterion], budget: ErrorBudget, sizes: Collection[int], prompts: int | None = None
-) -> list[Plan]:
-    """Plans of the criteria on which a release rests.
-
-    sizes: pairs in each held-out group. prompts: how many of the pairs are answered, which is all that metrics of
-    generated text see; None: all.
-    """
-    pairs = sum(sizes)
-    worth = independent_pairs(sizes) / pairs if pairs else 0.0
+def plan_gate(criteria: Sequence[Criterion], budget: ErrorBudget, holdout: Holdout) -> list[Plan]:
+    """Plans of the criteria on which a release rests; none for those that will have no observations."""
+    pairs = sum(holdout.sizes)
+    worth = independent_pairs(holdout.sizes) / pairs if pairs else 0.0
     plans = []
     for criterion in criteria:
-        if not carries(criterion) or criterion.metric not in DEVIATIONS or not pairs:
+        used, held_out = holdout.observations(criterion.metric)
+        if not carries(criterion) or criterion.metric not in DEVIATIONS or not used:
             continue
-        generated = METRICS[criterion.metric].family is MetricFamily.SUPERIORITY
-        used = min(pairs, prompts) if generated and prompts is not None else pairs
         alpha, deviation = decision_alpha(criterion, budget), DEVIATIONS[criterion.metric]
         effect = criterion.minimum_effect
         plans.append(
@@ -127,6 +148,7 @@ def plan_gate(
                 criterion,
                 alpha,
                 used,
+                held_out,
                 used * worth,
                 passes_at(used * worth, alpha, deviation),
                 smallest_effect(used * worth, alpha, deviation),
@@ -136,36 +158,46 @@ def plan_gate(
     return plans
 
 
-def holdout_warnings(spec: AlignmentRunSpec, sizes: Collection[int], *, edits: bool) -> tuple[str, ...]:
-    """Sentences about criteria that this holdout is too small for, or that can release nothing; none when all is well.
+def plan_run(
+    spec: AlignmentRunSpec, sizes: Collection[int], edits: int
+) -> tuple[list[Plan], tuple[str, ...]]:
+    """Plans of a run's gate, and sentences about what this holdout cannot show; none when all is well.
 
-    sizes: pairs in each held-out group. edits: most held-out pairs are edits.
+    sizes: pairs in each held-out group. edits: held-out pairs that are edits.
     """
-    criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
-    prompts = spec.evaluation.generation.prompts
-    comparable = edits or spec.evaluation.judge.type is not JudgeType.NONE
+    pairs = sum(sizes)
+    rests = rests_on_edits(edits, pairs)
+    criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=rests)
+    holdout = Holdout(sizes, edits, spec.evaluation)
+    plans = plan_gate(criteria, spec.gate.error_budget, holdout)
+    comparable = rests or spec.evaluation.judge.type is not JudgeType.NONE
     nothing = why_nothing_carries(criteria, comparable=comparable)
     found = [] if nothing is None else [f"this gate can release nothing: {nothing}"]
-    for plan in plan_gate(criteria, spec.gate.error_budget, sizes, prompts):
-        if plan.too_small:
-            worth = (
-                f", worth about {plan.independent:.0f} independent ones"
-                if plan.independent < plan.pairs - 0.5
-                else ""
-            )
-            found.append(
-                f"criterion {plan.criterion.name} decides on {plan.pairs} held-out pairs{worth}: enough to show a change of "
-                f"{plan.criterion.metric} of {plan.shows:.3f} with 80 % power at alpha {plan.alpha:.2g}; its minimumEffect of "
-                f"{plan.criterion.minimum_effect:g} needs about {plan.needed}. Expect Inconclusive unless the effect is larger"
-                + _cap(plan, prompts, sum(sizes))
-            )
-    return tuple(found)
+    found += [
+        f"criterion {criterion.name} will be Inconclusive: none of the {pairs} held-out pairs is one that {criterion.metric} is about"
+        for criterion in criteria
+        if carries(criterion) and pairs and not holdout.observations(criterion.metric)[0]
+    ]
+    return plans, (*found, *(_too_small(plan) for plan in plans if plan.too_small))
 
 
-def _cap(plan: Plan, prompts: int, pairs: int) -> str:
-    if plan.pairs == prompts < pairs:
-        return f", or raise evaluation.generation.prompts: {pairs} pairs are held out"
-    return ""
+def _too_small(plan: Plan) -> str:
+    some = "edits" if plan.criterion.metric is MetricName.EDIT_BURDEN else "pairs"
+    worth = (
+        f", worth about {plan.independent:.0f} independent ones"
+        if plan.independent < plan.pairs - 0.5
+        else ""
+    )
+    more = (
+        f", or raise evaluation.generation.prompts: {plan.held_out} {some} are held out"
+        if plan.pairs < plan.held_out
+        else ""
+    )
+    return (
+        f"criterion {plan.criterion.name} decides on {plan.pairs} held-out {some}{worth}: enough to show a change of "
+        f"{plan.criterion.metric} of {plan.shows:.3f} with 80 % power at alpha {plan.alpha:.2g}; its minimumEffect of "
+        f"{plan.criterion.minimum_effect:g} needs about {plan.needed}. Expect Inconclusive unless the effect is larger{more}"
+    )
 
 
 def _quantiles(alpha: float, power: float) -> float:

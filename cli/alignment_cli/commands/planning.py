@@ -40,7 +40,7 @@ def plan(
 ) -> None:
     """Say the smallest effect that each criterion can pass at, and the pairs needed for 2, 5 and 10 points."""
     from alignment_api.spec import ErrorBudget
-    from alignment_trainer.planning import DEVIATIONS, independent_pairs, pairs_needed, plan_gate
+    from alignment_trainer.planning import DEVIATIONS, Holdout, independent_pairs, pairs_needed, plan_gate
 
     if groups is not None and groups > holdout:
         raise CommandError(
@@ -51,7 +51,7 @@ def plan(
     budget = ErrorBudget(per_year=per_year, decisions_per_year=decisions)
     rows: list[dict[str, Any]] = []
     for criterion in _plannable():
-        (found,) = plan_gate((criterion,), budget, sizes)
+        (found,) = plan_gate((criterion,), budget, Holdout(sizes))
         needed = {
             points: math.ceil(pairs_needed(points / 100, found.alpha, DEVIATIONS[criterion.metric]) / worth)
             for points in (2, 5, 10)

@@ -8,14 +8,16 @@ import pytest
 from typer.testing import CliRunner
 
 from alignment_api.metrics import MetricName
-from alignment_api.spec import Criterion, ErrorBudget
+from alignment_api.spec import Criterion, ErrorBudget, EvaluationSpec
+from alignment_trainer.evaluation.prompts import draw_prompts
 from alignment_trainer.planning import (
     DEVIATIONS,
+    Holdout,
     decision_alpha,
-    holdout_warnings,
     independent_pairs,
     pairs_needed,
     plan_gate,
+    plan_run,
     smallest_effect,
 )
 from support.runs import run
@@ -53,37 +55,74 @@ def test_pairs_of_one_author_are_worth_less() -> None:
 
 
 def test_only_answered_prompts_count_for_generated_texts() -> None:
-    (plan,) = plan_gate((WINS,), ONE_DECISION, [1] * 1000, prompts=200)
-    assert plan.pairs == 200
-    assert not plan.too_small
-    (plan,) = plan_gate((WINS,), ONE_DECISION, [1] * 1000, prompts=100)
-    assert plan.too_small
+    for prompts, small in ((200, False), (100, True)):
+        spec = EvaluationSpec.model_validate({"generation": {"prompts": prompts}})
+        (plan,) = plan_gate((WINS,), ONE_DECISION, Holdout([1] * 1000, 0, spec))
+        assert plan.pairs == prompts
+        assert plan.too_small is small
+
+
+def test_edit_burden_is_planned_with_the_edits_that_are_answered_and_accuracy_with_the_other_pairs() -> None:
+    judged = EvaluationSpec.model_validate({"judge": {"type": "RewardModel", "uri": "s3://judge/"}})
+    for spec, edits, expected in (
+        (EvaluationSpec(), 100, (100, 100)),
+        (EvaluationSpec(), 550, (300, 550)),  # a quarter of the 400 prompts stays with the other pairs
+        (EvaluationSpec(), 1000, (400, 1000)),
+        (judged, 550, (220, 550)),  # a judge compares all kinds alike
+    ):
+        holdout = Holdout([1] * 1000, edits, spec)
+        assert holdout.observations(MetricName.EDIT_BURDEN) == expected
+        drawn = draw_prompts(spec, [n < edits for n in range(1000)])
+        assert len(drawn) == len(set(drawn)) == 400
+        assert sum(n < edits for n in drawn) == pytest.approx(expected[0], abs=25 if spec is judged else 0)
+    assert Holdout([1] * 1000, 550, judged).observations(MetricName.PREFERENCE_ACCURACY) == (450, 450)
+
+
+def test_prompts_that_cap_the_edits_are_named_with_the_edits() -> None:
+    _, (warning,) = plan_run(run().spec, [1] * 1000, 550)
+    assert "criterion edits decides on 300 held-out edits" in warning
+    assert "raise evaluation.generation.prompts: 550 edits are held out" in warning
+
+
+def test_edits_in_the_minority_still_decide_and_log_probabilities_do_not() -> None:
+    (plan,), _ = plan_run(run().spec, [1] * 400, 40)
+    assert plan.criterion.metric is MetricName.EDIT_BURDEN
+    (plan,), _ = plan_run(run().spec, [1] * 400, 5)
+    assert plan.criterion.metric is MetricName.PREFERENCE_ACCURACY
+    assert plan.pairs == 395
+
+
+def test_a_criterion_that_will_see_nothing_is_said() -> None:
+    edits = {"name": "edits", "metric": "editBurden", "maximum": 0.0}
+    plans, (warning,) = plan_run(run(gate={"criteria": [edits]}).spec, [1] * 400, 0)
+    assert not plans
+    assert "criterion edits will be Inconclusive: none of the 400 held-out pairs" in warning
 
 
 def test_a_small_holdout_is_said_with_what_it_can_show_and_what_it_needs() -> None:
-    (warning,) = holdout_warnings(run().spec, [1] * 100, edits=True)
-    assert "criterion edits decides on 100 held-out pairs" in warning
+    _, (warning,) = plan_run(run().spec, [1] * 100, 100)
+    assert "criterion edits decides on 100 held-out edits" in warning
     assert "editBurden of 0.059" in warning
     assert "needs about 875" in warning
 
 
 def test_a_holdout_that_is_large_enough_is_not_warned_about() -> None:
     spec = run(gate={"criteria": [WINS.to_wire()]}).spec
-    assert holdout_warnings(spec, [1] * 400, edits=True) == ()
+    assert plan_run(spec, [1] * 400, 400)[1] == ()
 
 
 def test_a_gate_that_can_release_nothing_is_said_before_anything_is_trained() -> None:
     length = {"name": "length", "metric": "lengthRatio", "maximum": 1.25}
     accuracy = {"name": "direction", "metric": "preferenceAccuracy", "minimum": 0.5}
-    (warning,) = holdout_warnings(run(gate={"criteria": [length]}).spec, [1] * 400, edits=True)
+    _, (warning,) = plan_run(run(gate={"criteria": [length]}).spec, [1] * 400, 400)
     assert "this gate can release nothing: no blocking criterion can show" in warning
-    (warning,) = holdout_warnings(run(gate={"criteria": [accuracy]}).spec, [1] * 400, edits=True)
+    _, (warning,) = plan_run(run(gate={"criteria": [accuracy]}).spec, [1] * 400, 400)
     assert "this gate can release nothing: log-probabilities show a direction" in warning
 
 
 def test_prompts_that_cap_a_large_holdout_are_named() -> None:
     spec = run(gate={"criteria": [WINS.to_wire()]}, evaluation={"generation": {"prompts": 100}}).spec
-    (warning,) = holdout_warnings(spec, [1] * 400, edits=True)
+    _, (warning,) = plan_run(spec, [1] * 400, 400)
     assert "raise evaluation.generation.prompts: 400 pairs are held out" in warning
 
 

@@ -6,8 +6,7 @@ from alignment_api.spec import AlignmentRunSpec
 from alignment_api.status import Funnel
 from alignment_trainer.data.split import Side
 from alignment_trainer.data.tally import Tally
-from alignment_trainer.evaluation.defaults import default_criteria
-from alignment_trainer.planning import holdout_warnings, plan_gate
+from alignment_trainer.planning import plan_run
 
 __all__ = ["with_power"]
 
@@ -16,10 +15,8 @@ _WARNINGS = 16
 
 def with_power(funnel: Funnel, tally: Tally, spec: AlignmentRunSpec) -> Funnel:
     """The funnel with the smallest effect that the gate's first criterion can show, and warnings where that is too large."""
-    sizes, edits = tally.group_sizes(Side.HOLDOUT), tally.mostly_edits
-    criteria = spec.gate.criteria or default_criteria(spec.evaluation, edits=edits)
-    plans = plan_gate(criteria, spec.gate.error_budget, sizes, spec.evaluation.generation.prompts)
-    warnings = (*holdout_warnings(spec, sizes, edits=edits), *funnel.warnings)
+    plans, found = plan_run(spec, tally.group_sizes(Side.HOLDOUT), tally.held_out_edits)
+    warnings = (*found, *funnel.warnings)
     return funnel.model_copy(
         update={
             "smallest_effect": round(plans[0].shows, 4) if plans else None,

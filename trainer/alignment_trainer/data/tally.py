@@ -65,9 +65,9 @@ class Tally:
         return sizes
 
     @property
-    def mostly_edits(self) -> bool:
-        """True when more than half of the held-out pairs are edits."""
-        return 2 * self.kinds[Side.HOLDOUT][Kind.EDIT] > self.pairs[Side.HOLDOUT]
+    def held_out_edits(self) -> int:
+        """Held-out pairs that are edits."""
+        return self.kinds[Side.HOLDOUT][Kind.EDIT]
 
     @property
     def chosen_longer(self) -> Share | None:

@@ -42,7 +42,7 @@ _ACCURACY: Final = Criterion(
 
 
 def default_criteria(spec: EvaluationSpec, *, edits: bool) -> tuple[Criterion, ...]:
-    """The gate of a user who wrote none. edits: most held-out pairs are edits."""
+    """The gate of a user who wrote none. edits: the release can rest on edits (``prompts.rests_on_edits``)."""
     dry = {"mode": CriterionMode.DRY_RUN}
     direction = _LIFT if edits else _ACCURACY.model_copy(update=dry)
     length = _LENGTH

@@ -30,6 +30,7 @@ from alignment_trainer.evaluation.material import (
 )
 from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
 from alignment_trainer.evaluation.placebo import Pool, match, placebo_edits
+from alignment_trainer.evaluation.prompts import draw_prompts
 from alignment_trainer.evaluation.scoring import encode, encode_prompt, score
 from alignment_trainer.evaluation.words import known_words
 
@@ -99,9 +100,8 @@ class Gatherer:
         self._seed = seed
         self._words = words
         self._sets = sets or Sets()
-        count = min(spec.generation.prompts, len(pairs))
-        # Which prompts are answered depends on the pairs alone, so that a retry answers the same ones.
-        self._prompted = sorted(random.Random("prompts").sample(range(len(pairs)), count))
+        self._prompted = draw_prompts(spec, [pair.kind is Kind.EDIT for pair in pairs])
+        count = len(self._prompted)
         self._tick = tick
         self._done = 0
         tried = len(self._tried())

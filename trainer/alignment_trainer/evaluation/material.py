@@ -117,3 +117,12 @@ class Material:
     def edited(self) -> list[int]:
         """Positions in ``prompted`` of the pairs that are edits: only there is the chosen side what a person ended up with."""
         return [at for at, index in enumerate(self.prompted) if self.pairs[index].kind is Kind.EDIT]
+
+    @property
+    def told_by_likelihood(self) -> list[int]:
+        """Pairs that log-probabilities may say something about: not edits of a model's own drafts, unless there is nothing else.
+
+        On those a mere change of temperature ranks every pair right (docs/gate.md).
+        """
+        others = [index for index, pair in enumerate(self.pairs) if pair.kind is not Kind.EDIT]
+        return others or list(range(len(self.pairs)))

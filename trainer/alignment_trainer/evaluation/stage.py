@@ -16,7 +16,7 @@ from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.names import StageName
 from alignment_api.report import Report
 from alignment_api.stage import StageResult
-from alignment_trainer.data.rows import Pair
+from alignment_trainer.data.rows import Kind, Pair
 from alignment_trainer.data.snapshot import read_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.evaluation.criteria import gather_evidence
@@ -29,11 +29,11 @@ from alignment_trainer.evaluation.loading import data_words, load_seat, load_set
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics import REGISTRY, measure
+from alignment_trainer.evaluation.prompts import rests_on_edits
 from alignment_trainer.evaluation.report import build_report
 from alignment_trainer.evaluation.report_html import render_html
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.folders import fetch_folder, upload_folder
-from alignment_trainer.training.dataset import mostly_edits
 
 __all__ = ["run"]
 
@@ -54,7 +54,7 @@ def run(context: StageContext) -> StageResult:
     snapshot = request.inputs[StageName.PREPARE]
     data = fetch_folder(snapshot, context.store(snapshot.uri), context.scratch / "snapshot")
     pairs = list(read_split(data, Side.HOLDOUT))
-    edits = mostly_edits(pairs)
+    edits = rests_on_edits(sum(pair.kind is Kind.EDIT for pair in pairs), len(pairs))
     material = _gather(context, pairs, data)
     if judge is not None:
         material = replace(material, judgements=_judged(context, judge, material))
@@ -178,7 +178,7 @@ def _notes(context: StageContext, evidence: Evidence, budget: str | None, *, edi
         )
     blocking = {e.criterion.metric for e in evidence.criteria if e.criterion.mode == "Blocking"}
     if not any(METRICS[metric].family is MetricFamily.SUPERIORITY for metric in blocking):
-        why = "although the pairs are edits" if edits else "because there are neither edits nor a judge"
+        why = "although there are edits" if edits else "because there are neither enough edits nor a judge"
         notes.append(
             f"No criterion compares generated texts, {why}: likelihoods show the direction of a change, never that the "
             "model is better. Treat this verdict as weak."

@@ -9,10 +9,15 @@ from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec
 from alignment_api.verdict import Result
+from alignment_trainer.data.rows import Kind
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
+from alignment_trainer.evaluation.material import Logps
 from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.metrics import measure
+from alignment_trainer.evaluation.prompts import rests_on_edits
 from alignment_trainer.evaluation.statistics import mean_by_cluster, proportion
+from support.material import material, pair
 
 JUDGE = {"type": "RewardModel", "uri": "file:///judge/"}
 ACCURATE = Criterion.model_validate({"name": "direction", "metric": "preferenceAccuracy", "minimum": 0.5})
@@ -61,6 +66,23 @@ def test_accuracy_alone_releases_nothing_where_texts_can_be_compared() -> None:
     verdict = decide((ACCURATE,), evidence)
     assert verdict.result is Result.INCONCLUSIVE
     assert "add a blocking criterion on editBurden or winRate" in str(verdict.criteria[0].message)
+
+
+@pytest.mark.parametrize("edited", [0.49, 0.06, 0.04])
+def test_a_change_of_temperature_is_not_released_however_few_pairs_are_edits(edited: float) -> None:
+    """A flatter champion ranks every edit right and knows nothing about the other pairs."""
+    rng, count = np.random.default_rng(0), 400
+    kinds = [Kind.EDIT if n < edited * count else Kind.PREFERENCE for n in range(count)]
+    pairs = [pair(n, kind=kind) for n, kind in enumerate(kinds)]
+    champion = Logps(chosen=np.full(count, -60.0), rejected=np.full(count, -50.0))
+    gained = 0.05 * rng.random(count)
+    lost = np.where([k is Kind.EDIT for k in kinds], gained - 0.1, 0.05 * rng.random(count))
+    flatter = Logps(chosen=champion.chosen + gained, rejected=champion.rejected + lost)
+    of = material(pairs=pairs, champion_logps=champion, candidate_logps=flatter)
+    edits = rests_on_edits(kinds.count(Kind.EDIT), count)
+    criteria = default_criteria(EvaluationSpec(), edits=edits)
+    evidence = gather_evidence(criteria, lambda n, s: measure(n, of, s), Alpha(0.05), comparable=edits)
+    assert decide((), evidence).result is not Result.PASSED
 
 
 def test_accuracy_alone_needs_every_counter_metric_where_nothing_can_be_compared() -> None:

@@ -64,6 +64,15 @@ def test_preference_accuracy_counts_ties_half_and_is_relative_to_the_champion() 
     assert value("rankingAccuracy", of) == 0, "alone, neither ranks one pair right"
 
 
+def test_edits_of_the_models_own_drafts_do_not_count_for_accuracy_beside_other_pairs() -> None:
+    pairs = [pair(n, kind=Kind.EDIT if n < 10 else Kind.PREFERENCE) for n in range(30)]
+    champion = Logps(chosen=np.array([-9.0] * 30), rejected=np.array([-3.0] * 30))
+    flatter = Logps(chosen=champion.chosen + np.array([1.0] * 10 + [0.0] * 20), rejected=champion.rejected)
+    of = material(pairs=pairs, champion_logps=champion, candidate_logps=flatter)
+    assert value("preferenceAccuracy", of) == 0.5
+    assert measure(MetricName.PREFERENCE_ACCURACY, of).message == "10 pairs that are edits left out"
+
+
 def judged(preferences: list[float | None]) -> list[Judgement]:
     return [Judgement(Outcome.FAILED) if p is None else Judgement(Outcome.JUDGED, p) for p in preferences]
 

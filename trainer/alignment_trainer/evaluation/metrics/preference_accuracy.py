@@ -2,7 +2,8 @@
 
 Definition: share of held-out pairs with Δ(chosen) > Δ(rejected), Δ = log π_candidate − log π_champion summed over
 answer tokens; ties count half. Unit: ratio. Direction: above one half is better. Not a win rate: on edits of the
-model's own drafts a mere change of temperature scores near 1 (docs/gate.md), so it never releases a model there.
+model's own drafts a mere change of temperature scores near 1 (docs/gate.md), so it never releases a model there, and
+edits are left out wherever there are other pairs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.statistics import proportion
 
-__all__ = ["preference_accuracy", "preferred"]
+__all__ = ["left_out", "preference_accuracy", "preferred", "wins"]
 
 _TIE = 1e-6
 """Log-probabilities nearer than this, in nats, are equal: rounding of float32 sums."""
@@ -22,7 +23,15 @@ _TIE = 1e-6
 
 def preference_accuracy(material: Material, _selector: str) -> Measurement:
     """Share of pairs ranked right relative to the champion; clusters: groups."""
-    return Measurement(proportion(list(preferred(material)), material.groups))
+    at, groups = material.told_by_likelihood, material.groups
+    estimate = proportion(list(preferred(material)[at]), [groups[i] for i in at])
+    return Measurement(estimate, message=left_out(material))
+
+
+def left_out(material: Material) -> str | None:
+    """Remark on the edits that do not count; None where none is left out."""
+    edits = len(material.pairs) - len(material.told_by_likelihood)
+    return f"{edits} pairs that are edits left out" if edits else None
 
 
 def preferred(material: Material) -> NDArray[np.float64]:
