@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -95,7 +96,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         stack.enter_context(stepping(api, kubelet))
         operator = stack.enter_context(operating(folder, api, progress_seconds="0.5"))
         targets = {"alignment-operator": [operator], "alignment-stages": [f"{address}:8081"]}
-        prometheus = stack.enter_context(running(folder, targets, [RULES]))
+        labels = {"alignment-stages": {"pod": "at-work-train-1-0"}}
+        prometheus = stack.enter_context(running(folder, targets, [RULES], labels=labels))
         world = World(prometheus, api, kubelet)
         prometheus.wait("alignment_operator_leader == 1")  # rates need a scrape from before anything happened
         for name, end in (("published", "Published"), ("refused", "GateFailed")):
@@ -128,6 +130,9 @@ def test_every_query_of_a_dashboard_returns_data(world: World, name: str) -> Non
             values = [float(row["value"][1]) for row in found]
             # A quantile of what did not happen is NaN, and Grafana leaves a gap; not all of them may be.
             assert not all(math.isnan(value) for value in values), f"{panel['title']}: no numbers"
+            for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
+                nameless = [row["metric"] for row in found if not row["metric"].get(label)]
+                assert not nameless, f"{panel['title']}: a line without a name: {nameless}"
     for choice in DASHBOARDS[name]()["templating"]["list"]:
         if choice["type"] == "query":
             series = choice["query"]["query"].removeprefix("label_values(").rpartition(",")[0]

@@ -121,11 +121,17 @@ class Prometheus:
 
 @contextmanager
 def running(
-    folder: Path, targets: dict[str, list[str]], rules: list[Path], *, scrape_seconds: int = 1
+    folder: Path,
+    targets: dict[str, list[str]],
+    rules: list[Path],
+    *,
+    labels: dict[str, dict[str, str]] | None = None,
+    scrape_seconds: int = 1,
 ) -> Iterator[Prometheus]:
     """A server that scrapes ``targets`` until the block ends.
 
     targets: ``host:port``, or ``host:port/path`` where it is not /metrics, by job; those of a job share one path.
+    labels: by job, what a cluster's service discovery would add.
     """
     port = _free_port()
     interval = f"{scrape_seconds}s"
@@ -141,7 +147,12 @@ def running(
                 "job_name": job,
                 "honor_labels": True,
                 "metrics_path": f"/{addresses[0].partition('/')[2] or 'metrics'}",
-                "static_configs": [{"targets": [address.partition("/")[0] for address in addresses]}],
+                "static_configs": [
+                    {
+                        "targets": [address.partition("/")[0] for address in addresses],
+                        "labels": (labels or {}).get(job, {}),
+                    }
+                ],
             }
             for job, addresses in targets.items()
         ],

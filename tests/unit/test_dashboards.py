@@ -13,6 +13,7 @@ from tools.dashboards.__main__ import DASHBOARDS, FOLDER, render
 
 from alignment_operator.series import SERIES
 from alignment_trainer.runtime.live import STAGE_SERIES
+from support.documents import ROOT
 
 Json = dict[str, Any]
 UNBOUNDED = {"name", "pod"}
@@ -78,6 +79,16 @@ def test_queries_read_only_what_is_exported_or_recorded() -> None:
             plain = {re.sub(r"_(bucket|gsum|gcount)$", "", word) for word in read if ":" not in word}
             assert plain <= exported, name
             assert {word for word in read if ":" in word} <= recorded, name
+
+
+def test_panels_that_the_documentation_names_are_there() -> None:
+    named = set(
+        re.findall(
+            r"(?<!\*)\*([A-Z][^*\n]+)\*(?!\*)", (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+        )
+    )
+    assert named
+    assert named <= {panel["title"] for _, panel in PANELS}
 
 
 def test_grafana_can_read_the_files() -> None:

@@ -165,7 +165,13 @@ def _talking() -> tuple[Panel, ...]:
             "Refusals",
             "Requests per second that were refused or not answered (code 0). Conflicts (409) are normal, in small numbers.",
             "reqps",
-            (Query('sum by (code) (alignment:api_requests:rate5m{code!~"2.."}) or vector(0)', "{{code}}"),),
+            (
+                Query(
+                    'sum by (code) (alignment:api_requests:rate5m{code!~"2.."}) '
+                    'or on () label_replace(vector(0), "code", "none", "", "")',
+                    "{{code}}",
+                ),
+            ),
             width=8,
             minimum=0,
         ),
