@@ -38,7 +38,9 @@ def advise(verdict: Verdict, evidence: list[CriterionEvidence], *, holdout: int,
     if not open_ones:
         nearest = min(blocking, key=lambda v: _room(v, found[v.name]))
         room = f"{_room_words(nearest, found[nearest.name])} on {nearest.name} ({nearest.metric})"
-        return [f"A change of {room} would have: it is the criterion nearest to its limit."]
+        return [
+            f"A change of {room} would have changed the verdict: it is the criterion nearest to its limit."
+        ]
     return [_for(v, found[v.name], holdout, answered) for v in open_ones]
 
 
