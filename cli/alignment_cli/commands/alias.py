@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from alignment_cli.commands.options import Endpoint, OutputOption
+from alignment_cli.commands.options import Endpoint, OutputOption, as_folder
 from alignment_cli.output import Output, emit, say
 
 __all__ = ["register"]
 
-_Publish = Annotated[str, typer.Argument(help="Publish URI, as in spec.publish.uri.", show_default=False)]
+_Publish = Annotated[
+    str, typer.Argument(help="Publish URI, as in spec.publish.uri.", show_default=False, callback=as_folder)
+]
 _Alias = Annotated[str, typer.Option("--alias", help="Name of the alias.")]
 
 

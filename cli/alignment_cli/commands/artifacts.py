@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment_cli.backend import choose
-from alignment_cli.commands.options import Context, Endpoint, Name, Namespace, OutputOption, State
+from alignment_cli.commands.options import Context, Endpoint, Name, Namespace, OutputOption, State, as_folder
 from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, counted, emit, say
 
@@ -109,7 +109,7 @@ def delete(
 
 
 def collect(
-    uri: Annotated[str, typer.Argument(help="Artifacts URI, as in spec.artifacts.uri.")],
+    uri: Annotated[str, typer.Argument(help="Artifacts URI, as in spec.artifacts.uri.", callback=as_folder)],
     retention_days: Annotated[
         int | None, typer.Option(help="Days for all runs (default: each run's own retentionDays).", min=1)
     ] = None,

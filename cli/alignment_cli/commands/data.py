@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignment_cli.commands.options import Endpoint, OutputOption
+from alignment_cli.commands.options import Endpoint, OutputOption, as_uri
 from alignment_cli.output import Output, emit, say, show
 
 if TYPE_CHECKING:
@@ -88,11 +88,6 @@ def _sources(given: list[str]) -> DataSpec:
     from alignment_cli.manifests import invalid
 
     try:
-        return DataSpec(sources=tuple(DataSource(uri=_as_uri(uri)) for uri in given))
+        return DataSpec(sources=tuple(DataSource(uri=as_uri(uri)) for uri in given))
     except ValidationError as error:
         raise invalid(f"{', '.join(given)}: not all are sources", error) from None
-
-
-def _as_uri(text: str) -> str:
-    """A URI as given, or a local path as one."""
-    return text if "://" in text else "file://" + str(Path(text).absolute())

@@ -11,6 +11,7 @@ import typer
 from alignment_api.names import StageName
 from alignment_cli.backend import Backend, choose
 from alignment_cli.commands.options import Context, Name, Namespace, OutputOption, State
+from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, emit, say, show, warn
 
 __all__ = ["register"]
@@ -156,15 +157,26 @@ def _decide(backend: Backend, name: str, result: str, reason: str, by: str | Non
 
 def suspend(name: Name, state: State = None, namespace: Namespace = None, context: Context = None) -> None:
     """Stop a run's stage after its next checkpoint; it costs no attempt."""
-    choose(state, namespace, context).change(name, suspend=True)
+    backend = choose(state, namespace, context)
+    _refuse_ended(backend, name)
+    backend.change(name, suspend=True)
     say(f"{name} is suspended; align resume {name} goes on from the checkpoint.")
 
 
 def resume(name: Name, state: State = None, namespace: Namespace = None, context: Context = None) -> None:
     """Go on with a suspended run."""
     backend = choose(state, namespace, context)
+    _refuse_ended(backend, name)
     backend.change(name, suspend=False)
     say(f"{name} is resumed. {backend.going_on(name)}")
+
+
+def _refuse_ended(backend: Backend, name: str) -> None:
+    run = backend.get(name)
+    if run.finished:
+        raise CommandError(
+            f"{name} has ended and cannot be changed; align clone {name} NEW makes a new run of it."
+        )
 
 
 def clone(

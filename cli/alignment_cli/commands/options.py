@@ -10,7 +10,17 @@ import typer
 from alignment_cli.errors import CommandError
 from alignment_cli.output import Output
 
-__all__ = ["Context", "Endpoint", "Name", "Namespace", "OutputOption", "State"]
+__all__ = [
+    "Context",
+    "Endpoint",
+    "Name",
+    "Namespace",
+    "OutputOption",
+    "State",
+    "as_folder",
+    "as_folders",
+    "as_uri",
+]
 
 
 def _names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -25,6 +35,23 @@ def _names(ctx: typer.Context, incomplete: str) -> list[str]:
     except CommandError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def as_uri(text: str) -> str:
+    """A URI as given, or a local path as one."""
+    return text if "://" in text else "file://" + str(Path(text).absolute())
+
+
+def as_folder(text: str) -> str:
+    """The URI of a folder, which ends with ``/``, from a URI or a local path; an empty variable of a script is neither."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; give a URI or a path.")
+    return as_uri(text).rstrip("/") + "/"
+
+
+def as_folders(texts: list[str] | None) -> list[str] | None:
+    """As :func:`as_folder`, for an option that may be given several times."""
+    return [as_folder(text) for text in texts] if texts else texts
 
 
 Name = Annotated[str, typer.Argument(help="Name of the run.", show_default=False, autocompletion=_names)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignment_cli.commands.options import Endpoint, OutputOption
+from alignment_cli.commands.options import Endpoint, OutputOption, as_folder, as_folders
 from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ _Names = Annotated[
     list[str],
     typer.Argument(help="Ids of events or pairs, groups (patients, threads) or actors.", show_default=False),
 ]
-_Artifacts = Annotated[str, typer.Option("--artifacts", help="Artifacts URI, as in spec.artifacts.uri.")]
+_Artifacts = Annotated[
+    str, typer.Option("--artifacts", help="Artifacts URI, as in spec.artifacts.uri.", callback=as_folder)
+]
 _Kind = Annotated[KindOption, typer.Option("--kind", help="What the names are.")]
 _Publish = Annotated[
     list[str] | None,
     typer.Option(
-        "--publish", help="Publish URI whose versions must be accounted for; those of the runs found are."
+        "--publish",
+        help="Publish URI whose versions must be accounted for; those of the runs found are.",
+        callback=as_folders,
     ),
 ]
 

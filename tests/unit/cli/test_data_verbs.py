@@ -109,6 +109,23 @@ def test_a_trace_names_snapshot_side_place_and_event(artifacts: str, tmp_path: P
     )
 
 
+def test_artifacts_may_be_named_by_a_local_path(artifacts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(artifacts.removeprefix("file://"))
+    monkeypatch.chdir(folder.parent)
+    said = align("trace", "e7", "--artifacts", artifacts).stdout
+    for place in (artifacts.rstrip("/"), str(folder), folder.name):
+        assert align("trace", "e7", "--artifacts", place).stdout == said
+
+
+@pytest.mark.parametrize(
+    "verb", [["trace", "e7", "--artifacts", ""], ["gc", " "], ["erase", "e7", "--artifacts", "", "--yes"]]
+)
+def test_an_empty_variable_names_no_folder(verb: list[str]) -> None:
+    done = align(*verb)
+    assert done.exit_code == 2
+    assert "it is empty" in done.output
+
+
 def test_a_dry_run_erases_nothing(artifacts: str) -> None:
     before = align("trace", "nurse1", "--artifacts", artifacts).stdout
     assert align("erase", "nurse1", "--artifacts", artifacts, "--dry-run").stdout == before

@@ -189,6 +189,15 @@ def test_suspend_and_resume_change_one_field(align: Shell) -> None:
     assert align.state.load("notes").spec == before
 
 
+@pytest.mark.parametrize("verb", ["suspend", "resume"])
+def test_what_has_ended_is_neither_suspended_nor_resumed(align: Shell, verb: str) -> None:
+    align.run(Reason.GATE_FAILED, ConditionStatus.FALSE)
+    code, _, error = align(verb, "notes")
+    assert code == AlignExit.REQUEST_INVALID
+    assert "notes has ended" in error
+    assert "align clone notes NEW" in error
+
+
 def test_a_clone_can_be_run_as_it_is(align: Shell) -> None:
     align.run(Reason.GATE_FAILED, ConditionStatus.FALSE)
     _, out, _ = align("clone", "notes", "notes-2")
