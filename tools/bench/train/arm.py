@@ -1,0 +1,204 @@
+"""One arm: from rows of text to the trained policy. Not measured: imports, and loading the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+from transformers.models.llama.modeling_llama import LlamaAttention
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from alignment_trainer.storage.registry import Stores
+from alignment_trainer.training.batching import PairCollator
+from alignment_trainer.training.reference import reference_values, with_reference
+from alignment_trainer.training.reference_cache import ReferenceCache
+from alignment_trainer.training.tokens import tokenized
+from alignment_trainer.training.trainer import PreferenceTrainer
+from tools.bench.train.material import PAIRS_PER_STEP, pairs_of
+
+__all__ = ["Arm", "Measured", "measure_to", "quiet"]
+
+_LORA = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+_BUDGET = 8192
+
+
+@dataclass(frozen=True)
+class Arm:
+    """kind: default, tuned (TRL's), empty, full (ours, by state of the cache). folder: model, pairs.json, cache."""
+
+    kind: str
+    folder: str
+    lora: bool
+    low_precision: bool
+    threads: int
+    profile: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """seconds: by the clock; cpu_seconds: of all threads, which other programs on the machine disturb less.
+
+    tokens: that went through the first layer, padding, reference and recomputing included. bytes: resident, at most.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    pairs: int
+    tokens: int
+    bytes: int
+    bytes_before: int
+    losses: list[float]
+
+
+def measure_to(arm: Arm, file: Path) -> None:
+    """Measure, and write what was measured as JSON."""
+    quiet()
+    file.write_text(json.dumps(asdict(measure(arm))), encoding="utf-8")
+
+
+def quiet() -> None:
+    """Nothing but the table is printed."""
+    warnings.simplefilter("ignore")
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    os.environ["TQDM_DISABLE"] = "1"
+
+
+def measure(arm: Arm) -> Measured:
+    """Carry out one arm."""
+    torch.set_num_threads(arm.threads)
+    folder = Path(arm.folder)
+    rows = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+    # TRL's default keeps the base in float32 and casts it in every pass; the others store a frozen base as it is used.
+    low_base = arm.low_precision and arm.lora and arm.kind != "default"
+    before = _resident()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder / "model", dtype=torch.bfloat16 if low_base else torch.float32
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    tokens = _Tokens()
+    set_seed(0)
+    ours = arm.kind in ("empty", "full")
+    with _profiled(wanted=arm.profile):
+        began, cpu = time.perf_counter(), time.process_time()
+        trainer = (_ours if ours else _theirs)(arm, model, tokenizer, rows)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Measured(seconds, cpu_seconds, len(rows), tokens.seen, peak, before, losses)
+
+
+def _arguments(arm: Arm, **changes: Any) -> Any:
+    common: dict[str, Any] = {
+        "output_dir": str(Path(arm.folder) / f"out-{arm.kind}"),
+        "per_device_train_batch_size": PAIRS_PER_STEP,
+        "num_train_epochs": 1,
+        "bf16": arm.low_precision,
+        "learning_rate": 1e-3 if arm.lora else 1e-5,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "report_to": [],
+        "save_strategy": "no",
+        "use_cpu": True,
+        "seed": 0,
+        "disable_tqdm": True,
+        "train_sampling_strategy": "sequential",
+    }
+    return DPOConfig(**common | changes)
+
+
+def _theirs(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> Any:
+    tuned = {
+        "gradient_checkpointing": False,
+        "precompute_ref_log_probs": True,
+        "precompute_ref_batch_size": 4 * PAIRS_PER_STEP,
+    }
+    return DPOTrainer(
+        model=model,
+        args=_arguments(arm, **(tuned if arm.kind == "tuned" else {})),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**_LORA) if arm.lora else None,
+    )
+
+
+def _ours(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> Any:
+    """As ``loops.run_dpo`` puts it together, on TRL's arguments."""
+    folder = Path(arm.folder)
+    arguments = _arguments(arm, gradient_checkpointing=False, precompute_ref_log_probs=True)
+    policy = get_peft_model(model, LoraConfig(**_LORA)) if arm.lora else model
+    maximum = arguments.max_length
+    root = (folder / "cache").as_uri() + "/"
+    cache = ReferenceCache(Stores()(root), root)
+
+    def reference(trainer: Any, dataset: Any) -> Any:
+        values, cached = reference_values(trainer, dataset, cache, maximum=maximum)
+        if cached != (len(values) if arm.kind == "full" else 0):
+            raise RuntimeError(f"the cache knew {cached} of {len(values)} pairs in arm {arm.kind}")
+        return with_reference(dataset, values)
+
+    return PreferenceTrainer(
+        model=policy,
+        args=arguments,
+        train_dataset=tokenized(
+            pairs_of(rows), tokenizer, folder / f"tokens-{arm.kind}.arrow", maximum=maximum
+        ),
+        processing_class=tokenizer,
+        collator=PairCollator(
+            DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id, max_length=maximum),
+            budget=_BUDGET,
+            shared=True,
+            maximum=maximum,
+        ),
+        reference=reference,
+        fresh_adapter=arm.lora,
+        strict=True,
+    )
+
+
+class _Tokens:
+    """Counts what goes through the first layer of any Llama, TRL's second model included."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        real = LlamaAttention.forward
+
+        def counted(layer: Any, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+            if layer.layer_idx == 0:
+                self.seen += hidden_states.shape[0] * hidden_states.shape[1]
+            return real(layer, hidden_states, *arguments, **named)
+
+        LlamaAttention.forward = counted
+
+
+@contextmanager
+def _profiled(*, wanted: bool) -> Iterator[None]:
+    """Print where the time goes, when wanted."""
+    if not wanted:
+        yield
+        return
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        yield
+    print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
+
+
+def _resident() -> int:
+    with Path("/proc/self/statm").open(encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
