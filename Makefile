@@ -37,6 +37,7 @@ lint: $(STAMP) ## ruff, mypy strict, import rules, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.crdgen --check
 	$(BIN)/python -m tools.docsgen --check
+	$(BIN)/python -m tools.dashboards --check
 
 ##@ Change
 

@@ -11,6 +11,7 @@ import yaml
 from alignment_api.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from alignment_api.run import AlignmentRun
 from tools.crdgen.schema import structural_schema
+from tools.generated import main
 
 __all__ = ["crd", "render"]
 
@@ -84,17 +85,5 @@ def render() -> str:
     return f"# Generated from api/alignment_api by `make crds`. Do not edit.\n{body}"
 
 
-def main(arguments: list[str]) -> int:
-    """Write the file, or with ``--check`` say whether it is up to date."""
-    text = render()
-    if "--check" in arguments:
-        if TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{TARGET.name} differs from the models; run `make crds`", file=sys.stderr)
-        return 1
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main({TARGET: render}, "make crds", sys.argv[1:]))

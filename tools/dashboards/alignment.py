@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.dashboards.panels import Panel, Query, dashboard, variable
+from tools.dashboards.panels import Panel, Query, bars, dashboard, number, variable
 
 __all__ = ["build"]
 
@@ -77,33 +77,21 @@ def _now() -> tuple[Panel, ...]:
             height=6,
             transformations=(hide,),
         ),
-        Panel(
-            "stat",
+        number(
             "Since the last release",
             "Time since a run last published. Yellow beyond the planned cadence of a week, red beyond two.",
             "s",
-            (
-                Query(
-                    f"time() - max(alignment_publish_last_success_timestamp_seconds{{{_HERE}}})",
-                    "age",
-                    instant=True,
-                ),
-            ),
-            width=4,
+            Query(f"time() - max(alignment_publish_last_success_timestamp_seconds{{{_HERE}}})", "age"),
             height=6,
             thresholds=((None, "green"), (604800, "yellow"), (1209600, "red")),
-            options={"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"},
         ),
-        Panel(
-            "stat",
+        number(
             "Failed verdicts in a row",
             "Verdicts Failed, counted back from the newest. The gate works, but training makes the model worse.",
             "none",
-            (Query(f"max(alignment_target_failed_verdicts{{{_HERE}}})", "in a row", instant=True),),
-            width=4,
+            Query(f"max(alignment_target_failed_verdicts{{{_HERE}}})", "in a row"),
             height=6,
             thresholds=((None, "green"), (1, "yellow"), (3, "red")),
-            options={"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"},
         ),
     )
 
@@ -167,19 +155,11 @@ def _why() -> tuple[Panel, ...]:
             options=timeline,
             custom={"fillOpacity": 80, "lineWidth": 0},
         ),
-        Panel(
-            "bargauge",
+        bars(
             "What became of the rows",
             "Rows of the newest run with data: what was used, and why the rest was not.",
             "short",
-            (Query(f"sum by (fate) (alignment_target_rows{{{_HERE}}})", "{{fate}}"),),
-            width=8,
-            options={
-                "orientation": "horizontal",
-                "displayMode": "basic",
-                "reduceOptions": {"calcs": ["lastNotNull"]},
-            },
-            minimum=0,
+            Query(f"sum by (fate) (alignment_target_rows{{{_HERE}}})", "{{fate}}"),
         ),
         Panel(
             "timeseries",
@@ -237,19 +217,12 @@ def _work() -> tuple[Panel, ...]:
             minimum=0,
             maximum=1,
         ),
-        Panel(
-            "bargauge",
+        bars(
             "Time per stage",
             "Running time of finished stages of all runs that exist: mean, and nine out of ten.",
             "s",
-            (Query(mean, "{{stage}} mean"), Query(slow, "{{stage}} 90 %")),
-            width=8,
-            options={
-                "orientation": "horizontal",
-                "displayMode": "basic",
-                "reduceOptions": {"calcs": ["lastNotNull"]},
-            },
-            minimum=0,
+            Query(mean, "{{stage}} mean"),
+            Query(slow, "{{stage}} 90 %"),
         ),
         Panel(
             "timeseries",

@@ -4,83 +4,61 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.dashboards.panels import Panel, Query, dashboard
+from tools.dashboards.panels import Panel, Query, dashboard, number
 
 __all__ = ["build"]
 
 _OURS = "and on (instance, job) alignment_operator_build_info"
 """Series of every process have these names; ours are those beside the build's."""
-_NUMBER: dict[str, Any] = {
-    "reduceOptions": {"calcs": ["lastNotNull"]},
-    "colorMode": "value",
-    "graphMode": "none",
-}
 
 
 def _now() -> tuple[Panel, ...]:
     return (
-        Panel(
-            "stat",
+        number(
             "Replicas at work",
             "Replicas that act. Exactly one is right; the others stand by.",
             "none",
-            (Query("sum(alignment_operator_leader)", "leaders", instant=True),),
-            width=4,
+            Query("sum(alignment_operator_leader)", "leaders"),
             height=5,
-            options=_NUMBER,
             thresholds=((None, "red"), (1, "green"), (2, "red")),
         ),
-        Panel(
-            "stat",
+        number(
             "Version",
             "What is running.",
             "none",
-            (Query("max by (version) (alignment_operator_build_info)", "{{version}}", instant=True),),
-            width=4,
+            Query("max by (version) (alignment_operator_build_info)", "{{version}}"),
             height=5,
-            options=_NUMBER | {"textMode": "name"},
+            name=True,
         ),
-        Panel(
-            "stat",
+        number(
             "Runs",
             "Runs that exist, finished ones included.",
             "short",
-            (Query("sum(max by (namespace, status, reason) (alignment_runs))", "runs", instant=True),),
-            width=4,
+            Query("sum(max by (namespace, status, reason) (alignment_runs))", "runs"),
             height=5,
-            options=_NUMBER,
         ),
-        Panel(
-            "stat",
+        number(
             "Last complete listing",
             "How long ago everything was listed once more, which repairs what watches missed.",
             "s",
-            (Query("time() - max(alignment_operator_last_resync_timestamp_seconds)", "age", instant=True),),
-            width=4,
+            Query("time() - max(alignment_operator_last_resync_timestamp_seconds)", "age"),
             height=5,
-            options=_NUMBER,
             thresholds=((None, "green"), (1800, "yellow"), (3600, "red")),
         ),
-        Panel(
-            "stat",
+        number(
             "Restarts in a day",
             "How often the operator's process was started anew during the last day.",
             "none",
-            (Query(f"sum(changes(process_start_time_seconds[1d]) {_OURS})", "restarts", instant=True),),
-            width=4,
+            Query(f"sum(changes(process_start_time_seconds[1d]) {_OURS})", "restarts"),
             height=5,
-            options=_NUMBER,
             thresholds=((None, "green"), (1, "yellow"), (4, "red")),
         ),
-        Panel(
-            "stat",
+        number(
             "Failing reconciliations",
             "Share of the reconciliations of ten minutes that failed.",
             "percentunit",
-            (Query("alignment:reconcile_failures:ratio_rate10m or vector(0)", "share", instant=True),),
-            width=4,
+            Query("alignment:reconcile_failures:ratio_rate10m or vector(0)", "share"),
             height=5,
-            options=_NUMBER,
             thresholds=((None, "green"), (0.01, "yellow"), (0.05, "red")),
         ),
     )

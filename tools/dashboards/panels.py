@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-__all__ = ["Panel", "Query", "dashboard", "variable"]
+__all__ = ["Panel", "Query", "bars", "dashboard", "number", "variable"]
 
 Json = dict[str, Any]
 _SOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
+_NEWEST: Final[Json] = {"calcs": ["lastNotNull"]}
 _COLUMNS: Final = 24
 _ROW_HEIGHT: Final = 1
 
@@ -99,9 +100,44 @@ class Panel:
             "transformations": list(self.transformations),
         }
 
-    def wide(self, width: int, height: int | None = None) -> Panel:
-        """The same panel in another size."""
-        return replace(self, width=width, height=height or self.height)
+
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    query: Query,
+    *,
+    height: int,
+    thresholds: tuple[tuple[float | None, str], ...] = ((None, "green"),),
+    name: bool = False,
+) -> Panel:
+    """A panel of one present value, a sixth of a row wide. name: show the legend in its place."""
+    return Panel(
+        "stat",
+        title,
+        description,
+        unit,
+        (replace(query, instant=True),),
+        width=4,
+        height=height,
+        options={"reduceOptions": _NEWEST, "colorMode": "value", "graphMode": "none"}
+        | ({"textMode": "name"} if name else {}),
+        thresholds=thresholds,
+    )
+
+
+def bars(title: str, description: str, unit: str, *queries: Query) -> Panel:
+    """A panel of present values side by side, a third of a row wide."""
+    return Panel(
+        "bargauge",
+        title,
+        description,
+        unit,
+        queries,
+        width=8,
+        options={"orientation": "horizontal", "displayMode": "basic", "reduceOptions": _NEWEST},
+        minimum=0,
+    )
 
 
 def variable(name: str, label: str, query: str, *, multiple: bool = True) -> Json:
