@@ -20,7 +20,8 @@ from alignment_trainer.storage.probe import require_conditional_puts
 from alignment_trainer.storage.s3 import S3Store
 from alignment_trainer.storage.store import Absent, ConditionFailed, Matches
 from support.faultproxy import Fault, Proxy, proxied
-from support.s3server import ACCESS_KEY, SECRET_KEY, S3Server, free_port
+from support.s3server import ACCESS_KEY, SECRET_KEY, S3Server
+from support.serving import free_port
 
 
 @pytest.fixture(autouse=True)

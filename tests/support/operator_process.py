@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from support.apihttp import HttpApi
 from support.kubelet import Kubelet
+from support.process import environment
+from support.serving import free_port, serving
 
 __all__ = ["operating", "stepping"]
-
-_START_SECONDS = 60.0
 
 
 @contextmanager
 def operating(folder: Path, api: HttpApi, **settings: str) -> Iterator[str]:
     """Run the operator until the block ends; yields host:port of its /metrics. settings: by field of Settings."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {
-        **os.environ,
-        "KUBECONFIG": str(api.kubeconfig),
-        "ALIGNMENT_OPERATOR_TRAINER_IMAGE": "trainer:test",
-        "ALIGNMENT_OPERATOR_LISTEN": listen,
-        **{f"ALIGNMENT_OPERATOR_{name.upper()}": value for name, value in settings.items()},
-    }
-    with (folder / "operator.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "alignment_operator.main"],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        _wait_until_ready(f"http://{listen}/readyz", process, folder / "operator.log")
+    listen = f"127.0.0.1:{free_port()}"
+    with serving(
+        [sys.executable, "-m", "alignment_operator.main"],
+        folder / "operator.log",
+        f"http://{listen}/readyz",
+        environment(api.kubeconfig, listen=listen, **settings),
+    ):
         yield listen
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextmanager
@@ -70,14 +46,3 @@ def stepping(api: HttpApi, kubelet: Kubelet) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(30)
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + _START_SECONDS
-    while time.monotonic() < limit and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own process
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"the operator did not start: {log.read_text(encoding='utf-8')[-2000:]}")

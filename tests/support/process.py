@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Self
+
+from support.serving import free_port
 
 __all__ = ["OperatorProcess", "environment"]
 
@@ -30,9 +31,7 @@ class OperatorProcess:
     """Use as a context manager. Its log is at hand when something fails."""
 
     def __init__(self, kubeconfig: Path, folder: Path, name: str = "operator", **settings: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         listen = f"127.0.0.1:{self._port}"
         self._environment = environment(kubeconfig, listen=listen, identity=name, **settings)
         self.log = folder / f"{name}.log"

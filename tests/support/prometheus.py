@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -23,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 
-__all__ = ["Prometheus", "Unavailable", "binary", "required", "running"]
+from support.serving import free_port, serving
 
-_START_SECONDS = 60.0
+__all__ = ["Prometheus", "Unavailable", "binary", "required", "running"]
 
 
 class Unavailable(Exception):
@@ -133,7 +132,7 @@ def running(
     targets: ``host:port``, or ``host:port/path`` where it is not /metrics, by job; those of a job share one path.
     labels: by job, what a cluster's service discovery would add.
     """
-    port = _free_port()
+    port = free_port()
     interval = f"{scrape_seconds}s"
     config = {
         "global": {
@@ -166,32 +165,6 @@ def running(
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait_until_ready(f"http://127.0.0.1:{port}/-/ready", process, folder / "prometheus.log")
-        yield Prometheus(f"http://127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + _START_SECONDS
-    while time.monotonic() < limit and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own server
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"Prometheus did not start: {log.read_text(encoding='utf-8')[-1000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, folder / "prometheus.log", f"{url}/-/ready"):
+        yield Prometheus(url)

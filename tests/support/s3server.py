@@ -6,12 +6,6 @@ possible the tests that need it are skipped with the reason; with ``CI=true`` th
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tools.cluster import binaries
-from tools.cluster.binaries import Unavailable
 
 from alignment_api.spec import StorageSpec
+from support.serving import free_port, serving
 
 ACCESS_KEY = "test-access"
 SECRET_KEY = "test-secret-never-printed"
-_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -73,43 +66,20 @@ def running(folder: Path) -> Iterator[S3Server]:
     binary = binaries.find("versitygw")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    log = folder.parent / "versitygw.log"
-    environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [binary, "--port", f"127.0.0.1:{port}", "--health", "/healthz", "--quiet", "posix", str(folder)],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait_until_healthy(process, port, log)
-            yield S3Server(f"http://127.0.0.1:{port}", folder)
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    pause = threading.Event()
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise Unavailable(f"versitygw ended with {process.returncode}: {log.read_text()[-500:]}")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1):
-                return
-        except OSError:
-            pause.wait(0.05)
-    raise Unavailable(f"versitygw did not answer within {_START_SECONDS:.0f} s: {log.read_text()[-500:]}")
+    command: list[str | Path] = [
+        binary,
+        "--port",
+        f"127.0.0.1:{port}",
+        "--health",
+        "/healthz",
+        "--quiet",
+        "posix",
+        str(folder),
+    ]
+    with serving(
+        command,
+        folder.parent / "versitygw.log",
+        f"http://127.0.0.1:{port}/healthz",
+        {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
+    ):
+        yield S3Server(f"http://127.0.0.1:{port}", folder)
