@@ -34,7 +34,7 @@ def generation(text: str, *, finished: bool = True) -> Generation:
 
 
 def material(count: int = 40, **changes: Any) -> Material:
-    """``count`` pairs; candidate and champion both repeat the draft; log-probabilities equal."""
+    """``count`` pairs; candidate and champion both repeat the draft at every temperature; log-probabilities equal."""
     pairs = changes.pop("pairs", None) or [pair(number) for number in range(count)]
     drafts = [generation(str(p.rejected)) for p in pairs]
     logps = Logps(chosen=np.full(len(pairs), -20.0), rejected=np.full(len(pairs), -10.0))
@@ -46,6 +46,7 @@ def material(count: int = 40, **changes: Any) -> Material:
         prompted=list(range(len(pairs))),
         candidate=drafts,
         champion=list(drafts),
+        champion_best=[draft.text for draft in drafts],
         drift=Drift(champion_logps=np.full(len(pairs), -10.0), divergences=np.zeros(len(pairs))),
         champion_temperature=0.7,
         words=known_words(str(t) for p in pairs for t in (p.prompt, p.chosen, p.rejected)),

@@ -5,7 +5,8 @@ a hidden style. Each seed draws new drafts, edits and trainings; every fifth see
 
 - the base itself; the base at another temperature; DPO with labels at random; DPO towards corrupted drafts ("anything but
   my drafts"); DPO towards longer drafts; DPO that hardly moves; DPO that breaks the language. None is better.
-- the recipe that docs/training.md recommends for edits: supervised warm start, then gentle DPO. It is better.
+- the recipe for edits: supervised warm start, then gentle DPO. It is better.
+- the base itself, drawn anew, before a judge who likes livelier text (less likely to the base). It is no better either.
 
 Judged as the product judges: the same gathering, metrics, default criteria and gate, at the alpha of a single decision
 (0.05, the easiest to pass) and at that of the 52 decisions a year (0.05/52). One JSON line a candidate goes to a file, so
@@ -21,8 +22,9 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,11 @@ from alignment_trainer.data.rows import Kind, Pair, Place
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
 from alignment_trainer.evaluation.gathering import Gatherer, Seat
+from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement, Outcome, judgements
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics import measure
+from alignment_trainer.evaluation.scoring import encode, score
 
 TEMPERATURE = 0.8
 TRAIN, HOLDOUT = 320, 160
@@ -51,7 +55,13 @@ ALPHAS = {"single": 0.05, "weekly": 0.05 / 52}
 SPEC = EvaluationSpec.model_validate(
     {"generation": {"prompts": HOLDOUT, "maxNewTokens": 80, "temperature": TEMPERATURE}}
 )
+JUDGED = EvaluationSpec.model_validate(
+    {**SPEC.to_wire(), "judge": {"type": "RewardModel", "uri": "file:///lively/"}}
+)
+MAXIMUM = 256
+"""Tokens of prompt and answer."""
 GOOD = "warm start + DPO"
+COPY_JUDGED = "copy, with a judge"
 
 
 def make_base(folder: Path, number: int) -> Seat:
@@ -179,6 +189,44 @@ def candidates(base: Seat, pairs: list[Pair], seed: int) -> dict[str, Callable[[
     }
 
 
+@dataclass(frozen=True)
+class Lively:
+    """A judge with a taste: of two texts it prefers the one that is less likely to the base, per token."""
+
+    base: Seat
+
+    def check(self) -> None:
+        """Always there."""
+
+    def compare(self, comparisons: Sequence[Comparison], between: Callable[[int], None]) -> list[Judgement]:
+        """No ties but of equal texts."""
+        ours, theirs = (
+            self._losses([(c.prompt, getattr(c, side)) for c in comparisons])
+            for side in ("candidate", "champion")
+        )
+        between(len(comparisons))
+        return [
+            Judgement(Outcome.JUDGED, 0.5 if a == b else float(a > b))
+            for a, b in zip(ours, theirs, strict=True)
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """Not in a report."""
+        return {}
+
+    def _losses(self, texts: list[tuple[Any, str]]) -> list[float]:
+        sequences = [encode(self.base.tokenizer, asked, text, MAXIMUM) for asked, text in texts]
+        found = score(self.base.model, sequences, self.base.tokenizer.pad_token_id, lambda _: None)
+        return list(-found.logps / found.tokens.clip(1))
+
+
+def with_judge(material: Material, taste: Judge) -> Material:
+    """The material, judged as the stage has it judged."""
+    rows = zip(material.prompted, material.candidate, material.champion, strict=True)
+    comparisons = [Comparison(material.pairs[i].prompt, a.text, b.text) for i, a, b in rows]
+    return replace(material, judgements=judgements(taste, comparisons, lambda _: None))
+
+
 def judge(material: Material) -> dict[str, Any]:
     """Verdicts at both alphas, with the numbers behind them."""
 
@@ -186,7 +234,7 @@ def judge(material: Material) -> dict[str, Any]:
     def measured(name: MetricName, selector: str) -> Measurement:
         return measure(name, material, selector)
 
-    criteria = default_criteria(SPEC, edits=True)
+    criteria = default_criteria(SPEC if material.judgements is None else JUDGED, edits=True)
     told: dict[str, Any] = {}
     for name, alpha in ALPHAS.items():
         evidence: Evidence = gather_evidence(criteria, measured, Alpha(alpha), comparable=True)
@@ -195,6 +243,7 @@ def judge(material: Material) -> dict[str, Any]:
         told[f"{name}Criteria"] = {v.name: str(v.result) for v in verdict.criteria}
     for metric in (
         "editBurden",
+        "winRate",
         "preferenceAccuracy",
         "preferenceLift",
         "fluencyGap",
@@ -213,11 +262,21 @@ def judge(material: Material) -> dict[str, Any]:
 def run_seed(base: Seat, folder: Path, seed: int, out: Path) -> None:
     """All candidates of one seed."""
     pairs = make_pairs(folder, seed)
-    work = Gatherer(pairs[TRAIN:], SPEC, maximum=256, seed=seed, words=_words(pairs[:TRAIN]))
+    held, words = pairs[TRAIN:], _words(pairs[:TRAIN])
+    work = Gatherer(held, SPEC, maximum=MAXIMUM, seed=seed, words=words)
     view = work.champion(base)
-    for name, make in candidates(base, pairs, seed).items():
+    anew = Gatherer(held, SPEC, maximum=MAXIMUM, seed=seed + 1_000_000, words=words)
+
+    def evaluated(make: Callable[[], Any]) -> Material:
+        return work.candidate(Seat(make(), base.tokenizer), view, base)
+
+    worlds: dict[str, Callable[[], Material]] = {
+        name: partial(evaluated, make) for name, make in candidates(base, pairs, seed).items()
+    }
+    worlds[COPY_JUDGED] = lambda: with_judge(anew.candidate(base, view, base), Lively(base))
+    for name, gather in worlds.items():
         began = time.monotonic()
-        material = work.candidate(Seat(make(), base.tokenizer), view, base)
+        material = gather()
         row = {
             "seed": seed,
             "candidate": name,
@@ -243,8 +302,8 @@ def table(files: list[Path]) -> str:
             row = json.loads(line)
             rows[row["candidate"]].append(row)
     lines = [
-        "| candidate | seeds | released at α 0.05 | released at α 0.05/52 | edit burden | preference accuracy | lift | fluency gap | degenerate | in style |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| candidate | seeds | released at α 0.05 | released at α 0.05/52 | edit burden | win rate | preference accuracy | lift | fluency gap | degenerate | in style |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, some in rows.items():
         released = [sum(r[alpha] == "Passed" for r in some) for alpha in ALPHAS]
@@ -252,6 +311,7 @@ def table(files: list[Path]) -> str:
             _mean([r[k] for r in some])
             for k in (
                 "editBurden",
+                "winRate",
                 "preferenceAccuracy",
                 "preferenceLift",
                 "fluencyGap",

@@ -54,7 +54,7 @@ class GenerationSpec(SpecModel):
     )
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
         default=0.7,
-        description="Sampling temperature of the candidate and, unless another serves it better, of the champion.",
+        description="Sampling temperature; for editBurden, the champion's best of this and two lower ones.",
     )
 
 

@@ -39,7 +39,7 @@ __all__ = ["ChampionView", "Gatherer", "Seat", "Sets", "dump_generations"]
 _PLACEBO_PAIRS: Final = 200
 """Pairs that get placebos: each of them is scored a dozen times."""
 _TEMPERATURES: Final = (1.0, 0.75, 0.5)
-"""Tried for the champion, relative to the setting: a candidate must not win by being less random than it."""
+"""Tried for the champion, relative to the setting: no candidate needs fewer edits merely by being less random than it."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,16 @@ class Sets:
 
 @dataclass(frozen=True)
 class ChampionView:
-    """What the champion alone says. placebo_texts, placebo_logps: of the pairs ``placebo_indices``, matched."""
+    """What the champion alone says.
+
+    answers: at the candidate's temperature; best: at ``temperature``, where they need the fewest edits. placebo_texts,
+    placebo_logps: of the pairs ``placebo_indices``, matched.
+    """
 
     logps: Logps
     tokens: NDArray[np.int64]
     answers: list[Answer]
+    best: list[str]
     temperature: float
     temperatures: dict[float, float]
     placebo_indices: list[int]
@@ -95,7 +100,8 @@ class Gatherer:
         tick: Callable[[str, int, int], None] = lambda *_: None,
     ) -> None:
         self._pairs = pairs
-        self._generation = spec.generation
+        self._temperature = round(spec.generation.temperature, 4)
+        self._longest_answer = spec.generation.max_new_tokens
         self._maximum = maximum
         self._seed = seed
         self._words = words
@@ -125,7 +131,9 @@ class Gatherer:
         return ChampionView(
             logps=logps,
             tokens=tokens,
-            answers=tried[best],
+            # A judge, and every counter-metric, sees both models at one temperature: a copy must come out as a copy.
+            answers=tried[self._temperature],
+            best=[answer.text for answer in tried[best]],
             temperature=best,
             temperatures=burdens,
             placebo_indices=indices,
@@ -134,19 +142,17 @@ class Gatherer:
             placebo_gap=gap,
             placebo_unmatched=unmatched,
             anchors=self._anchors(seat),
-            refusals=self._refusals(seat, best, "champion"),
+            refusals=self._refusals(seat, "champion"),
         )
 
     def candidate(self, seat: Seat, view: ChampionView, champion: Seat) -> Material:
         """The material, without judgements. champion: needed again, to say what it thinks of the candidate's texts."""
         logps, _ = self._logps(seat, "candidate")
-        temperature = self._generation.temperature
         prompts = [self._pairs[index].prompt for index in self._prompted]
-        answers = self._answers(seat, prompts, temperature, "candidate")
+        answers = self._answers(seat, prompts, self._temperature, "candidate")
         drift = self._drift(seat, champion, answers)
         anchors = self._anchors(seat)
-        refusals = self._refusals(seat, temperature, "candidate")
-        champions = _generations(view.answers)
+        refusals = self._refusals(seat, "candidate")
         return Material(
             pairs=self._pairs,
             candidate_logps=logps,
@@ -154,10 +160,11 @@ class Gatherer:
             chosen_tokens=view.tokens,
             prompted=self._prompted,
             candidate=_generations(answers),
-            champion=champions,
+            champion=_generations(view.answers),
+            champion_best=view.best,
             drift=drift,
             champion_temperature=view.temperature,
-            words=self._words | self._holdout_words() | known_words(g.text for g in champions),
+            words=self._words | self._holdout_words() | known_words(view.best),
             placebos=self._rated_placebos(seat, view),
             anchors={name: AnchorLosses(anchors[name], view.anchors[name]) for name in anchors},
             refusals={name: RefusalAnswers(refusals[name], view.refusals[name]) for name in refusals},
@@ -165,7 +172,7 @@ class Gatherer:
         )
 
     def _tried(self) -> list[float]:
-        return sorted({round(self._generation.temperature * factor, 4) for factor in _TEMPERATURES})
+        return sorted({round(self._temperature * factor, 4) for factor in _TEMPERATURES})
 
     def _advance(self, activity: str, done: int) -> None:
         self._tick(activity, min(self._done + done, self._steps), self._steps)
@@ -190,7 +197,7 @@ class Gatherer:
             seat.tokenizer,
             prompts,
             temperature=temperature,
-            maximum=self._generation.max_new_tokens,
+            maximum=self._longest_answer,
             seed=self._seed,
             between=lambda n: self._advance(f"generating, {who}", n),
         )
@@ -212,9 +219,11 @@ class Gatherer:
         return Drift(compared.second_logps, compared.divergences)
 
     def _burden(self, answers: list[Answer]) -> float:
-        """Mean edit distance to what stands at the end of the pair: people's final texts where pairs are edits."""
-        finals = [plain(self._pairs[index].chosen) for index in self._prompted]
-        return float(edit_distances(_generations(answers), finals).mean())
+        """Mean edit distance to people's final texts; where no pair is an edit, to the chosen sides."""
+        pairs = [self._pairs[index] for index in self._prompted]
+        at = [n for n, pair in enumerate(pairs) if pair.kind is Kind.EDIT] or range(len(pairs))
+        finals = [plain(pairs[n].chosen) for n in at]
+        return float(edit_distances([answers[n].text for n in at], finals).mean())
 
     def _placebos(
         self, seat: Seat, chosen: NDArray[np.float64]
@@ -273,9 +282,9 @@ class Gatherer:
             found[name] = -scored.logps / np.maximum(scored.tokens, 1)
         return found
 
-    def _refusals(self, seat: Seat, temperature: float, who: str) -> dict[str, list[str]]:
+    def _refusals(self, seat: Seat, who: str) -> dict[str, list[str]]:
         return {
-            name: [answer.text for answer in self._answers(seat, prompts, temperature, who)]
+            name: [answer.text for answer in self._answers(seat, prompts, self._temperature, who)]
             for name, prompts in self._sets.refusals.items()
         }
 
@@ -301,7 +310,10 @@ def _generations(answers: list[Answer]) -> list[Generation]:
 
 
 def dump_generations(material: Material) -> str:
-    """One JSON line per answered prompt: pair, final text, both answers, and the judgement where there is one."""
+    """One JSON line per answered prompt: pair, final text, answers, and the judgement where there is one.
+
+    champion: at the candidate's temperature, as a judge sees it; championBest: at the one where it needs the fewest edits.
+    """
     lines = []
     for at, index in enumerate(material.prompted):
         pair = material.pairs[index]
@@ -311,6 +323,7 @@ def dump_generations(material: Material) -> str:
             "final": plain(pair.chosen),
             "candidate": material.candidate[at].text,
             "champion": material.champion[at].text,
+            "championBest": material.champion_best[at],
         }
         if material.judgements is not None:
             judgement = material.judgements[at]

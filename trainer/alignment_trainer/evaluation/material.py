@@ -81,8 +81,8 @@ class Material:
     """Everything the metrics see.
 
     prompted: indices into ``pairs`` of the pairs whose prompts were answered; candidate and champion: their
-    generations, champion at the temperature that served it best; drift: of the candidate's. chosen_tokens: answer tokens of the chosen
-    side, one per pair. words: in lower case, of the data and the champion's texts. judgements: one per answered
+    generations, at one temperature. champion_best: its texts at ``champion_temperature``, where they need the fewest
+    edits. drift: of the candidate's. chosen_tokens: answer tokens of the chosen side, one per pair. words: in lower case, of the data and the champion's texts. judgements: one per answered
     prompt; None without a judge. temperatures: mean edit distance of the champion at each temperature tried.
     """
 
@@ -93,6 +93,7 @@ class Material:
     prompted: list[int]
     candidate: list[Generation]
     champion: list[Generation]
+    champion_best: list[str]
     drift: Drift
     champion_temperature: float
     words: frozenset[str]

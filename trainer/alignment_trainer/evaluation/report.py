@@ -96,7 +96,7 @@ def _cohorts(material: Material) -> list[CohortRow]:
         if pair.cohort:
             members[pair.cohort].append(index)
     right, groups = preferred(material), material.groups
-    distances = dict(zip(material.prompted, _gains(material), strict=True))
+    distances = dict(zip(material.prompted, _gains(material, material.champion_best), strict=True))
     edited = {material.prompted[at] for at in material.edited}
     rows = []
     for name, indices in sorted(members.items(), key=lambda item: -len(item[1]))[:_MOST_COHORTS]:
@@ -116,15 +116,23 @@ def _cohorts(material: Material) -> list[CohortRow]:
     return rows
 
 
-def _gains(material: Material) -> list[float]:
-    """Edit distance of the candidate minus the champion's, by answered prompt."""
+def _gains(material: Material, champion: list[str]) -> list[float]:
+    """Edit distance of the candidate minus that of these texts of the champion, by answered prompt."""
     finals = [plain(material.pairs[index].chosen) for index in material.prompted]
-    return list(edit_distances(material.candidate, finals) - edit_distances(material.champion, finals))
+    candidate = edit_distances([g.text for g in material.candidate], finals)
+    return list(candidate - edit_distances(champion, finals))
+
+
+def _shown(material: Material) -> list[str]:
+    """The champion's texts that were compared: as the judge saw them, or as edit burden takes them."""
+    if material.judgements is not None:
+        return [g.text for g in material.champion]
+    return material.champion_best
 
 
 def _examples(material: Material) -> list[Example]:
     """Where the candidate gained most, where it lost most, and some drawn blindly: none of them picked to please."""
-    gains = _gains(material)
+    gains = _gains(material, _shown(material))
     order = sorted(range(len(gains)), key=lambda at: gains[at])
     best = [at for at in order[:_EACH_KIND] if gains[at] < 0]
     worst = [at for at in reversed(order[-_EACH_KIND:]) if gains[at] > 0 and at not in best]
@@ -139,7 +147,7 @@ def _examples(material: Material) -> list[Example]:
 
 def _example(material: Material, at: int, kind: Any) -> Example:
     pair = material.pairs[material.prompted[at]]
-    ours, theirs = material.candidate[at], material.champion[at]
+    ours, theirs = material.candidate[at].text, _shown(material)[at]
     final = plain(pair.chosen)
     distances = edit_distances([ours, theirs], [final, final])
     return Example(
@@ -147,8 +155,8 @@ def _example(material: Material, at: int, kind: Any) -> Example:
         prompt=plain(pair.prompt),
         final=final,
         draft=plain(pair.rejected),
-        candidate=ours.text,
-        champion=theirs.text,
+        candidate=ours,
+        champion=theirs,
         candidate_distance=round(float(distances[0]), 4),
         champion_distance=round(float(distances[1]), 4),
         preference=material.judgements[at].preference if material.judgements is not None else None,

@@ -12,7 +12,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from alignment_trainer.data.rows import plain
-from alignment_trainer.evaluation.material import Generation, Material
+from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.statistics import mean_by_cluster
 
@@ -25,8 +25,8 @@ def edit_burden(material: Material, _selector: str) -> Measurement:
     if not at:
         raise ValueError("none of the answered pairs is an edit, so nobody's final text is known")
     finals = [plain(material.pairs[material.prompted[i]].chosen) for i in at]
-    candidate = edit_distances([material.candidate[i] for i in at], finals)
-    champion = edit_distances([material.champion[i] for i in at], finals)
+    candidate = edit_distances([material.candidate[i].text for i in at], finals)
+    champion = edit_distances([material.champion_best[i] for i in at], finals)
     groups = material.prompted_groups
     estimate = mean_by_cluster(list(candidate - champion), [groups[i] for i in at])
     return Measurement(
@@ -36,11 +36,11 @@ def edit_burden(material: Material, _selector: str) -> Measurement:
     )
 
 
-def edit_distances(generations: list[Generation], finals: list[str]) -> np.ndarray:
-    """Normalised distance of each generation to its final text, white space at the ends ignored."""
+def edit_distances(texts: list[str], finals: list[str]) -> np.ndarray:
+    """Normalised distance of each text to its final text, white space at the ends ignored."""
     return np.array(
         [
-            Levenshtein.normalized_distance(generation.text.strip(), final.strip())
-            for generation, final in zip(generations, finals, strict=True)
+            Levenshtein.normalized_distance(text.strip(), final.strip())
+            for text, final in zip(texts, finals, strict=True)
         ]
     )
