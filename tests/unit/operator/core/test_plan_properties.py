@@ -16,8 +16,7 @@ from alignment_operator.core.actions import StartStage
 from alignment_operator.core.observed import AttemptState
 from support.runs import FAILED, INCONCLUSIVE, PASSED, run
 
-from .test_plan import APPROVE, REJECT, with_gate, with_spec
-from .world import World
+from .world import APPROVE, REJECT, World, with_gate, with_spec
 
 EVIDENCE: dict[str, Evidence] = {"passed": PASSED, "failed": FAILED, "inconclusive": INCONCLUSIVE}
 

@@ -14,6 +14,9 @@ from alignment_operator.core.observed import Attempt, AttemptState, Observed
 from alignment_operator.core.plan import plan
 from support.runs import at, result
 
+APPROVE = {"result": "Approve", "by": "ml-lead", "reason": "read the report"}
+REJECT = {"result": "Reject", "by": "ml-lead", "reason": "too terse"}
+
 
 class World:
     """Runs the plan against simulated attempts."""
@@ -85,3 +88,16 @@ class World:
         summary = self.run.status.condition(ConditionType.SUCCEEDED)
         assert summary is not None
         return summary.reason
+
+
+def with_gate(world: World, **gate: Any) -> None:
+    wire = world.run.to_wire()
+    wire["spec"]["gate"].update(gate)
+    wire["metadata"]["generation"] = world.run.metadata.generation + 1
+    world.run = AlignmentRun.model_validate(wire)
+
+
+def with_spec(world: World, **spec: Any) -> None:
+    wire = world.run.to_wire()
+    wire["spec"].update(spec)
+    world.run = AlignmentRun.model_validate(wire)
