@@ -59,10 +59,10 @@ class ModelPin(StatusModel):
 
 
 class SourcesPin(StatusModel):
-    """The source files as they were read; the manifest lists every one with size, ETag and sha256."""
+    """Files as they were read; the manifest lists every one with size, ETag and sha256."""
 
     manifest: _Uri = Field(description="URI of the manifest.")
-    digest: Digest = Field(description="sha256 over the sorted list of source files and their sha256.")
+    digest: Digest = Field(description="sha256 over the sorted list of files and their sha256.")
     files: _Count = Field(description="Number of files.")
     bytes: _Count = Field(description="Their total size in bytes.")
 
@@ -82,6 +82,12 @@ class Pins(StatusModel):
         description="Version of the publish alias when prepare read it; absent: it did not exist.",
     )
     sources: SourcesPin = Field(description="The source files.")
+    judge: ModelPin | None = Field(
+        default=None, description="The reward model that judges; absent without one."
+    )
+    sets: SourcesPin | None = Field(
+        default=None, description="The files of the anchor and refusal sets; absent without any."
+    )
 
 
 class StageStatus(StatusModel):

@@ -57,6 +57,7 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     from alignment_trainer.data.split import Side
     from alignment_trainer.evaluation.defaults import default_criteria
     from alignment_trainer.evaluation.prompts import rests_on_edits
+    from alignment_trainer.evaluation.sets import read_sets
     from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
     from alignment_trainer.planning import plan_run
@@ -67,6 +68,7 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     spec = run.spec
     stores = open_stores(spec.storage)
     pins = pin_models(spec, stores, remember=False)
+    read_sets(spec.evaluation, stores)
     text = ModelText.load(lambda name: read_model_file(pins.model, name, stores, folder), pins.model.uri)
     erased = uris.join(spec.artifacts.uri, EXCLUSIONS)
     work = Assembly(

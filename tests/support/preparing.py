@@ -136,7 +136,12 @@ def adds_up(result: Prepared) -> None:
 
 
 def context(
-    folder: Path, scratch: Path, *, stores: Callable[[str], ObjectStore] | None = None, **data: Any
+    folder: Path,
+    scratch: Path,
+    *,
+    stores: Callable[[str], ObjectStore] | None = None,
+    evaluation: dict[str, Any] | None = None,
+    **data: Any,
 ) -> StageContext:
     """What the prepare stage is given; its model has a real tokenizer and weights that nobody loads."""
     model = folder / "model"
@@ -147,6 +152,7 @@ def context(
         "notes",
         model={"uri": model.as_uri() + "/"},
         data={"minimumPairs": 1, **data},
+        evaluation=evaluation or {},
         publish={"uri": (folder / "published").as_uri() + "/"},
         artifacts={"uri": (folder / f"artifacts-{scratch.name}").as_uri() + "/"},
     )

@@ -293,7 +293,8 @@ def _uris(request: StageRequest) -> list[str]:
     uris += [source.uri for source in spec.data.sources] + [item.uri for item in spec.data.exclusions]
     uris += _evaluation_uris(spec.evaluation)
     if request.pins is not None:
-        uris += [request.pins.model.uri, request.pins.champion.uri]
+        pinned = (request.pins.model, request.pins.champion, request.pins.judge)
+        uris += [pin.uri for pin in pinned if pin is not None]
     return uris
 
 

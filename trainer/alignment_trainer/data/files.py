@@ -30,7 +30,7 @@ SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
 def read_rows(uri: str, store: ObjectStore) -> Iterator[tuple[Place, object | RowError]]:
-    """Rows of one file that is no source: exclusions, anchors. Raises as ``SourceFile.rows`` does, RequestError when it is missing."""
+    """Rows of one file that is no source: exclusions. Raises as ``SourceFile.rows`` does, RequestError when it is missing."""
     info = store.stat(uri)
     if info is None:
         raise RequestError(f"{uri} does not exist; check the URI.", reason="ObjectMissing")

@@ -14,13 +14,16 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alignment_trainer.data.rows import Kind, Origin, Pair, Place, Text
 from alignment_trainer.data.split import Side
 from alignment_trainer.storage.folders import file_sha256
 
-__all__ = ["described_files", "read_split", "write_split"]
+__all__ = ["MANIFEST", "described_files", "read_split", "write_split"]
+
+MANIFEST: Final = "manifest.json"
+"""What the snapshot was made of: sources, sets, funnel, the snapshot's own files."""
 
 _BATCH = 4096
 

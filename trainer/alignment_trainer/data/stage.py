@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from alignment_trainer.data.lengths import ModelText, fits
 from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
 from alignment_trainer.data.power import with_power
 from alignment_trainer.data.reading import SourceRead
-from alignment_trainer.data.snapshot import described_files, read_split, write_split
+from alignment_trainer.data.snapshot import MANIFEST, described_files, read_split, write_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.errors import DataError
+from alignment_trainer.evaluation.sets import read_sets
 from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
 from alignment_trainer.runtime.context import StageContext
@@ -42,6 +43,7 @@ def run(context: StageContext) -> StageResult:
     # A target that cannot be written, or a store that ignores conditions, is found out now and not after training.
     require_conditional_puts(context.store(spec.publish.uri), spec.publish.uri)
     pins = pin_models(spec, context.store)
+    sets = read_sets(spec.evaluation, context.store).files
     folder = context.scratch / "data"
     folder.mkdir(parents=True, exist_ok=True)
     text = ModelText.load(
@@ -74,7 +76,7 @@ def run(context: StageContext) -> StageResult:
     # Of the files themselves, not of what was meant to be in them.
     train, holdout = (read_split(folder, side) for side in (Side.TRAIN, Side.HOLDOUT))
     prove_no_leak(train, holdout, found.template, spec.data.holdout, tick)
-    _write_manifest(folder, found, pins, spec)
+    _write_manifest(folder, found, pins, sets, spec)
     output = upload_folder(folder, f"{context.request.folder}data/", context.store(context.request.folder))
     return StageResult(
         stage=context.request.stage,
@@ -82,7 +84,7 @@ def run(context: StageContext) -> StageResult:
         output=output,
         started_time=started,
         finished_time=datetime.now(UTC),
-        pins=_pins(pins, output.uri, found.sources),
+        pins=_pins(pins, output.uri, found.sources, sets),
         data=found.funnel,
     )
 
@@ -100,11 +102,14 @@ def _ticker(context: StageContext) -> Callable[[str, int, int], None]:
     return tick
 
 
-def _write_manifest(folder: Path, found: Assembled, pins: ModelPins, spec: AlignmentRunSpec) -> None:
+def _write_manifest(
+    folder: Path, found: Assembled, pins: ModelPins, sets: Sequence[SourceRead], spec: AlignmentRunSpec
+) -> None:
     manifest = {
         "version": 1,
         "sources": [asdict(source) for source in found.sources],
         "sourcesDigest": _sources_digest(found.sources),
+        "sets": [asdict(file) for file in sets],
         "model": pins.model.to_wire(),
         "exclusionsDigest": found.exclusions.digest,
         "spec": spec.data.to_wire(),
@@ -114,26 +119,31 @@ def _write_manifest(folder: Path, found: Assembled, pins: ModelPins, spec: Align
         "statistics": found.tally.to_wire(),
         "files": described_files(folder),
     }
-    (folder / "manifest.json").write_text(
+    (folder / MANIFEST).write_text(
         json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
 
 
-def _sources_digest(sources: list[SourceRead]) -> str:
+def _sources_digest(sources: Sequence[SourceRead]) -> str:
     lines = "\n".join(f"{source.uri} {source.sha256}" for source in sources)
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _pins(pins: ModelPins, folder: str, sources: list[SourceRead]) -> Pins:
+def _pins(pins: ModelPins, folder: str, sources: Sequence[SourceRead], sets: Sequence[SourceRead]) -> Pins:
+    def files(read: Sequence[SourceRead]) -> SourcesPin:
+        return SourcesPin(
+            manifest=f"{folder}{MANIFEST}",
+            digest=_sources_digest(read),
+            files=len(read),
+            bytes=sum(file.size for file in read),
+        )
+
     return Pins(
         model=pins.model,
         champion=pins.champion,
         champion_is_model=pins.champion_is_model,
         alias_etag=pins.alias_etag,
-        sources=SourcesPin(
-            manifest=f"{folder}manifest.json",
-            digest=_sources_digest(sources),
-            files=len(sources),
-            bytes=sum(source.size for source in sources),
-        ),
+        sources=files(sources),
+        judge=pins.judge,
+        sets=files(sets) if sets else None,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -32,9 +32,10 @@ from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
 from alignment_trainer.evaluation.placebo import Pool, match, placebo_edits
 from alignment_trainer.evaluation.prompts import draw_prompts
 from alignment_trainer.evaluation.scoring import encode, encode_prompt, score
+from alignment_trainer.evaluation.sets import Sets
 from alignment_trainer.evaluation.words import known_words
 
-__all__ = ["ChampionView", "Gatherer", "Seat", "Sets", "dump_generations"]
+__all__ = ["ChampionView", "Gatherer", "Seat", "dump_generations"]
 
 _PLACEBO_PAIRS: Final = 200
 """Pairs that get placebos: each of them is scored a dozen times."""
@@ -48,14 +49,6 @@ class Seat:
 
     model: Any
     tokenizer: Any
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Texts whose likelihood must not fall, and prompts that must stay refused, by name."""
-
-    anchors: dict[str, list[str]] = field(default_factory=dict)
-    refusals: dict[str, list[Text]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

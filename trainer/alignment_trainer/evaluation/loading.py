@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from alignment_api.spec import NamedSet
-from alignment_trainer.data.files import read_rows
-from alignment_trainer.data.rows import Text, plain
-from alignment_trainer.data.snapshot import read_split
+from alignment_trainer.data.rows import plain
+from alignment_trainer.data.snapshot import MANIFEST, read_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.errors import DataError
-from alignment_trainer.evaluation.gathering import Seat, Sets
+from alignment_trainer.evaluation.gathering import Seat
 from alignment_trainer.evaluation.models import load_frozen
+from alignment_trainer.evaluation.sets import Sets, read_sets
 from alignment_trainer.evaluation.words import known_words
 from alignment_trainer.models.fetch import fetch_model
 from alignment_trainer.models.resolve import digest_cache
@@ -20,8 +20,6 @@ from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.training.policy import load_tokenizer
 
 __all__ = ["data_words", "load_seat", "load_sets"]
-
-_MOST_ROWS: Final = 2000
 
 
 def load_seat(context: StageContext, pin: Any) -> Seat:
@@ -31,33 +29,19 @@ def load_seat(context: StageContext, pin: Any) -> Seat:
     return Seat(load_frozen(local, spec.training.precision), load_tokenizer(local))
 
 
-def load_sets(context: StageContext) -> Sets:
-    """The named sets of the spec. Raises DataError for a row that has no text, naming its place."""
-    spec = context.request.spec.evaluation
-    return Sets(
-        anchors={
-            anchor.name: [plain(text) for text in _rows(context, anchor, "text")] for anchor in spec.anchors
-        },
-        refusals={refusal.name: _rows(context, refusal, "prompt") for refusal in spec.refusals},
-    )
-
-
-def _rows(context: StageContext, named: NamedSet, field: str) -> list[Text]:
-    """At most 2000 rows of a set."""
-    found: list[Text] = []
-    for place, row in read_rows(named.uri, context.store(named.uri)):
-        value = row.get(field) if isinstance(row, dict) else None
-        if not isinstance(value, str | list) or not plain(value).strip():
+def load_sets(context: StageContext, snapshot: Path) -> Sets:
+    """The named sets of the spec, as prepare read them. Raises DataError when a file is another one now."""
+    sets = read_sets(context.request.spec.evaluation, context.store)
+    manifest = json.loads((snapshot / MANIFEST).read_text(encoding="utf-8"))
+    pinned = {file["uri"]: file["sha256"] for file in manifest["sets"]}
+    for file in sets.files:
+        if pinned.get(file.uri) != file.sha256:
             raise DataError(
-                f'{place}: a row of the set {named.name} needs a "{field}"; mend the line.',
-                reason="SetInvalid",
+                f"{file.uri} was changed while the run worked: prepare read sha256 {pinned.get(file.uri)}, there is "
+                f"{file.sha256} now. Restore it, or start a new run (align clone).",
+                reason="SetChanged",
             )
-        found.append(value)
-        if len(found) == _MOST_ROWS:
-            break
-    if not found:
-        raise DataError(f"The set {named.name} ({named.uri}) has no rows; give it some.", reason="SetEmpty")
-    return found
+    return sets
 
 
 def data_words(snapshot: Path) -> frozenset[str]:

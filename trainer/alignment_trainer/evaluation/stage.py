@@ -17,7 +17,7 @@ from alignment_api.names import StageName
 from alignment_api.report import Report
 from alignment_api.stage import StageResult
 from alignment_trainer.data.rows import Kind, Pair
-from alignment_trainer.data.snapshot import read_split
+from alignment_trainer.data.snapshot import MANIFEST, read_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.evaluation.criteria import gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
@@ -84,7 +84,7 @@ def run(context: StageContext) -> StageResult:
         reservation=reservation,
         judge=judge.describe() if judge is not None else None,
         notes=_notes(context, evidence, reservation.alpha.message, edits=edits),
-        manifest=json.loads((data / "manifest.json").read_text(encoding="utf-8")),
+        manifest=json.loads((data / MANIFEST).read_text(encoding="utf-8")),
         training=_training_record(context),
     )
     _write(folder, report, material)
@@ -115,7 +115,7 @@ def _gather(context: StageContext, pairs: list[Pair], data: Path) -> Material:
         maximum=request.spec.training.max_length,
         seed=request.spec.training.seed,
         words=data_words(data),
-        sets=load_sets(context),
+        sets=load_sets(context, data),
         tick=tick,
     )
     champion = load_seat(context, request.pins.champion)

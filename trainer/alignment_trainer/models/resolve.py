@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alignment_api.spec import AlignmentRunSpec
+from alignment_api.spec import AlignmentRunSpec, JudgeType
 from alignment_api.status import ModelPin
 from alignment_trainer.errors import RequestError
 from alignment_trainer.models import hub
@@ -31,6 +31,7 @@ class ModelPins:
     champion: ModelPin
     champion_is_model: bool
     alias_etag: str | None
+    judge: ModelPin | None
 
 
 def digest_cache(spec: AlignmentRunSpec) -> str:
@@ -39,7 +40,7 @@ def digest_cache(spec: AlignmentRunSpec) -> str:
 
 
 def pin_models(spec: AlignmentRunSpec, stores: StoreOf, *, remember: bool = True) -> ModelPins:
-    """Pin model, champion and publish alias of a spec. remember: keep computed digests among the artifacts.
+    """Pin model, champion, judge and publish alias of a spec. remember: keep computed digests among the artifacts.
 
     The publish alias is read first: if it is also the champion and moves in between, publishing will find
     that it moved, and never the other way round.
@@ -48,6 +49,7 @@ def pin_models(spec: AlignmentRunSpec, stores: StoreOf, *, remember: bool = True
     published = alias_uri(spec.publish.uri, spec.publish.alias)
     present = read_alias(published, stores(published))
     model = resolver.pin(spec.model.uri)
+    judge = spec.evaluation.judge
     champion = None
     if spec.evaluation.champion is not None:
         champion = resolver.pin_if_exists(spec.evaluation.champion.uri)
@@ -56,6 +58,7 @@ def pin_models(spec: AlignmentRunSpec, stores: StoreOf, *, remember: bool = True
         champion=champion or model,
         champion_is_model=champion is None,
         alias_etag=present[1] if present else None,
+        judge=resolver.pin(judge.uri) if judge.type is JudgeType.REWARD_MODEL and judge.uri else None,
     )
 
 

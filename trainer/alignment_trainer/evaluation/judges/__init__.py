@@ -37,12 +37,13 @@ def open_judge(context: StageContext) -> Judge | None:
     if judge.type is JudgeType.REWARD_MODEL:
         from alignment_trainer.evaluation.judges.reward_model import RewardModelJudge
         from alignment_trainer.models.fetch import fetch_model
-        from alignment_trainer.models.resolve import Resolver, digest_cache
+        from alignment_trainer.models.resolve import digest_cache
 
-        assert judge.uri is not None  # noqa: S101  the contract's rule for this type
-        cache = digest_cache(spec)
-        pin = Resolver(context.store, cache).pin(judge.uri)
-        local = fetch_model(pin, context.store, context.scratch / "models", cache=cache)
+        pins = context.request.pins
+        assert pins is not None  # noqa: S101  the contract: only prepare has none
+        assert pins.judge is not None  # noqa: S101  prepare pins a judge of this type
+        pin = pins.judge
+        local = fetch_model(pin, context.store, context.scratch / "models", cache=digest_cache(spec))
         return RewardModelJudge(
             local.folder,
             uri=pin.uri,
