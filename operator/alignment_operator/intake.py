@@ -52,6 +52,7 @@ class Intake:
         metadata = raw["metadata"]
         self._freshness.saw(self._scope(resource, metadata["namespace"]), metadata["resourceVersion"])
         if change == "DELETED":
+            self._put(resource, raw)  # it may bring the last word of a pod
             self._enqueue(
                 self._delete(resource)(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
             )
@@ -70,7 +71,7 @@ class Intake:
                 await self._list(resource, namespace)
         for record in self._store.runs():
             if not record.finished:
-                self._queue.add(record.key)
+                self._queue.review(record.key)
 
     async def _list(self, resource: Resource, namespace: str | None) -> None:
         uids: set[str] = set()
@@ -81,7 +82,7 @@ class Intake:
             for raw in items:
                 uids.add(raw["metadata"]["uid"])
                 versions.append(raw["metadata"]["resourceVersion"])
-                self._enqueue(self._put(resource, raw))
+                self._review(self._put(resource, raw))
         self._freshness.listed((resource.plural, namespace or ""), versions)
         prune = {
             RUNS: self._store.prune_runs,
@@ -95,6 +96,17 @@ class Intake:
     # -- inside -------------------------------------------------------------------------------------
 
     def _put(self, resource: Resource, raw: Json) -> Key | None:
+        try:
+            return self._taken_in(resource, raw)
+        except Exception:  # noqa: BLE001  one object that trips us must not keep all others from being seen
+            metadata = raw["metadata"]
+            where = f"{metadata['namespace']}/{metadata['name']}"
+            _log.exception(
+                "%s %s cannot be read: a defect of the operator, please report it", resource.plural, where
+            )
+            return None
+
+    def _taken_in(self, resource: Resource, raw: Json) -> Key | None:
         if resource is RUNS:
             return self._store.put_run(run_record(raw))
         if resource is JOBS:
@@ -109,6 +121,10 @@ class Intake:
     def _enqueue(self, key: Key | None) -> None:
         if key is not None:
             self._queue.add(key)
+
+    def _review(self, key: Key | None) -> None:
+        if key is not None:
+            self._queue.review(key)
 
     def _scope(self, resource: Resource, namespace: str) -> tuple[str, str]:
         return resource.plural, namespace if self._namespaces else ""

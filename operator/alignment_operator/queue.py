@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 
 class WorkQueue:
-    """Dedupe, one worker per key, add-after, backoff with jitter.
+    """Dedupe, one worker per key, news before reviews, add-after, backoff with jitter.
 
     A key added while a worker holds it is handed out again when that worker is done: no change is missed.
     clock: monotonic seconds.
@@ -37,7 +37,9 @@ class WorkQueue:
     def __init__(self, clock: Callable[[], float], rng: random.Random | None = None) -> None:
         self._clock = clock
         self._rng = rng or random.Random()
-        self._ready: dict[Key, float] = {}  # insertion-ordered: key to the moment it was added
+        # Both insertion-ordered: key to the moment it was added. A key is in one of them at most.
+        self._ready: dict[Key, float] = {}
+        self._review: dict[Key, float] = {}
         self._held: set[Key] = set()
         self._again: set[Key] = set()
         self._later: list[tuple[float, Key]] = []
@@ -50,7 +52,15 @@ class WorkQueue:
         if key in self._held:
             self._again.add(key)
         elif key not in self._ready:
-            self._ready[key] = self._clock()
+            self._ready[key] = self._review.pop(key, self._clock())
+            self._changed.set()
+
+    def review(self, key: Key) -> None:
+        """Hand out the key once no news waits: thousands that are only looked over must not delay a new run."""
+        if key in self._held:
+            self._again.add(key)
+        elif key not in self._ready and key not in self._review:
+            self._review[key] = self._clock()
             self._changed.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -78,17 +88,18 @@ class WorkQueue:
         self._failures.pop(key, None)
 
     def take(self) -> Key | None:
-        """The oldest key that is due, now held by the caller; None when there is none."""
+        """The oldest key with news that is due, else the oldest to review, held by the caller; None: there is none."""
         now = self._clock()
         while self._later and self._later[0][0] <= now:
             due, key = heapq.heappop(self._later)
             if self._due.get(key) == due:
                 del self._due[key]
                 self.add(key)
-        if not self._ready:
+        waiting = self._ready or self._review
+        if not waiting:
             return None
-        key = next(iter(self._ready))
-        del self._ready[key]
+        key = next(iter(waiting))
+        del waiting[key]
         self._held.add(key)
         return key
 
@@ -102,7 +113,7 @@ class WorkQueue:
                     await self._changed.wait()
             except TimeoutError:
                 continue
-        if self._ready:
+        if self.depth:
             self._changed.set()  # another worker may take the next
         return key
 
@@ -122,9 +133,11 @@ class WorkQueue:
     @property
     def depth(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._ready)
+        return len(self._ready) + len(self._review)
 
     @property
     def oldest_seconds(self) -> float:
         """How long the oldest of them has waited."""
-        return self._clock() - next(iter(self._ready.values())) if self._ready else 0.0
+        now = self._clock()
+        moments = (next(iter(keys.values())) for keys in (self._ready, self._review) if keys)
+        return now - min(moments, default=now)

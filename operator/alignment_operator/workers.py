@@ -54,6 +54,9 @@ class Workers:
             key = await self._queue.get()
             try:
                 await self.one(key)
+            except asyncio.CancelledError:
+                self._queue.add(key)  # cut short when the lead was lost: whoever leads next starts with it
+                raise
             finally:
                 self._queue.done(key)
 

@@ -7,6 +7,7 @@ import random
 import time
 
 from alignment_operator.queue import MAXIMUM_RETRY_SECONDS, Key, WorkQueue
+from alignment_operator.workers import Workers
 
 A, B = Key("team", "a"), Key("team", "b")
 
@@ -80,6 +81,47 @@ def test_depth_and_age_tell_of_the_backlog() -> None:
     clock.now += 3
     subject.add(B)
     assert (subject.depth, subject.oldest_seconds) == (2, 3.0)
+
+
+def test_news_go_before_what_is_only_looked_over_again() -> None:
+    subject, clock = queue()
+    subject.review(A)
+    clock.now += 3
+    subject.add(B)
+    subject.review(B)
+    assert (subject.depth, subject.oldest_seconds) == (2, 3.0)
+    assert (subject.take(), subject.take(), subject.take()) == (B, A, None)
+
+
+def test_news_of_a_key_that_is_to_be_looked_over_make_one_turn_of_it() -> None:
+    subject, _ = queue()
+    subject.review(A)
+    subject.review(B)
+    subject.add(B)
+    assert (subject.take(), subject.take(), subject.take()) == (B, A, None)
+    subject.review(A)
+    assert subject.take() is None, "it is in hand"
+    subject.done(A)
+    assert subject.take() == A
+
+
+async def test_a_key_whose_worker_is_stopped_is_the_next_workers() -> None:
+    subject, clock = queue()
+    begun = asyncio.Event()
+
+    async def never(_key: Key) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    class Nobody:
+        def reconciled(self, result: str, seconds: float) -> None: ...
+
+    workers = asyncio.ensure_future(Workers(subject, never, Nobody(), count=1, clock=clock).run())
+    subject.add(A)
+    await asyncio.wait_for(begun.wait(), 5)
+    workers.cancel()
+    await asyncio.wait((workers,))
+    assert subject.take() == A
 
 
 async def test_a_waiting_worker_wakes_for_an_addition_and_for_an_appointment() -> None:
