@@ -11,9 +11,10 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from alignment_operator.core.jobs import PodDefaults
@@ -24,11 +25,10 @@ from alignment_operator.gateway import JOBS, PODS, RUNS, Gateway, Transport
 from alignment_operator.intake import Intake
 from alignment_operator.leader import Elector
 from alignment_operator.limiter import TokenBucket
-from alignment_operator.metrics import Metrics
+from alignment_operator.metrics import Metrics, OperatorState
 from alignment_operator.progress import ProgressReader
 from alignment_operator.queue import Key, WorkQueue
 from alignment_operator.reconcile import Reconciler
-from alignment_operator.records import RunRecord
 from alignment_operator.server import serving
 from alignment_operator.settings import Settings
 from alignment_operator.store import Store
@@ -85,7 +85,7 @@ class Application:
         stop = asyncio.Event()
         with _stopping(stop):
             served = serving(
-                self._settings.listen, ailing=self._ailing, ready=self._ready, render=self._render
+                self._settings.listen, ailing=self._ailing, ready=self._ready, scrape=self._scrape
             )
             async with served as port:
                 _log.info("serving on port %d", port)
@@ -167,17 +167,14 @@ class Application:
 
     # -- state --------------------------------------------------------------------------------------
 
-    def runs(self) -> Iterable[RunRecord]:
-        """See :class:`alignment_operator.metrics.OperatorState`."""
-        return self._store.runs()
-
-    def values(self) -> dict[str, float | dict[str, float]]:
-        """See :class:`alignment_operator.metrics.OperatorState`."""
+    def _values(self) -> dict[str, float | dict[str, float]]:
         lag: dict[str, float] = {r.plural: self._freshness.lag(r.plural) for r in (RUNS, JOBS, PODS)}
+        leading = self._leading()
         return {
-            "alignment_operator_leader": float(self._leading()),
-            "alignment_operator_workqueue_depth": float(self._queue.depth),
-            "alignment_operator_workqueue_oldest_seconds": self._queue.oldest_seconds,
+            "alignment_operator_leader": float(leading),
+            # A standby's queue fills up, and nobody waits for it.
+            "alignment_operator_workqueue_depth": float(self._queue.depth) if leading else 0.0,
+            "alignment_operator_workqueue_oldest_seconds": self._queue.oldest_seconds if leading else 0.0,
             "alignment_operator_watch_lag_seconds": lag,
             "alignment_operator_last_resync_timestamp_seconds": self._listed_time,
         }
@@ -192,8 +189,9 @@ class Application:
         silent = [r.plural for r in (RUNS, JOBS, PODS) if self._freshness.lag(r.plural) > _LAG_LIMIT_SECONDS]
         return f"the watch of {', '.join(silent)} is silent while changes happen" if silent else ""
 
-    def _render(self) -> bytes:
-        return self._metrics.render(self, leading=self._leading())
+    def _scrape(self) -> Callable[[], bytes]:
+        runs = tuple(self._store.runs()) if self._leading() else ()
+        return partial(self._metrics.render, OperatorState(runs, self._values()))
 
     def _wrote(self, resource: str, namespace: str, version: str) -> None:
         self._freshness.expect((resource, namespace if self._settings.namespaces else ""), version)

@@ -99,8 +99,11 @@ class Elector:
         until = self._clock() + self._seconds * 2 / 3
         while self._clock() < until:
             await asyncio.sleep(self._seconds / 5)
+            began = (
+                self._clock()
+            )  # others count from the moment of the renewal, which its answer only follows
             try:
-                async with asyncio.timeout(max(0.0, until - self._clock())):
+                async with asyncio.timeout(max(0.0, until - began)):
                     if not await self._try():
                         return
             except TimeoutError:
@@ -108,7 +111,7 @@ class Elector:
             except ApiError as error:
                 _log.warning("Lease %s not renewed: %s", self._lease, error)
             else:
-                until = self._clock() + self._seconds * 2 / 3
+                until = began + self._seconds * 2 / 3
 
     async def _try(self) -> bool:
         """Take or renew the Lease; False when somebody else holds it. Raises ApiError."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
@@ -31,16 +31,16 @@ _STAGE_BOUNDS = (10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0
 _REQUEST_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class OperatorState(Protocol):
-    """What a scrape asks of the running operator."""
+@dataclass(frozen=True, slots=True)
+class OperatorState:
+    """What a scrape tells, read at one moment on the loop: rendering goes on in a thread while the loop works.
 
-    def runs(self) -> Iterable[RunRecord]:
-        """All runs."""
-        ...
+    runs: empty where this replica does not lead, or two replicas would count them twice.
+    values: the operator's own gauges by series name; with a label, by its value.
+    """
 
-    def values(self) -> dict[str, float | dict[str, float]]:
-        """The operator's own gauges by series name; with a label, by its value."""
-        ...
+    runs: tuple[RunRecord, ...]
+    values: Mapping[str, float | Mapping[str, float]]
 
 
 class Metrics:
@@ -84,33 +84,31 @@ class Metrics:
 
     # -- rendering ----------------------------------------------------------------------------------
 
-    def render(self, state: OperatorState, *, leading: bool) -> bytes:
-        """The exposition text. Runs are told by the leader only, or two replicas would count them twice."""
-        runs = tuple(state.runs()) if leading else ()
+    def render(self, state: OperatorState) -> bytes:
+        """The exposition text."""
         registry = CollectorRegistry()
-        registry.register(_Collected(state, runs))
-        each = "".join(_each(runs)).encode() if self._per_run else b""
+        registry.register(_Collected(state))
+        each = "".join(_each(state.runs)).encode() if self._per_run else b""
         return generate_latest(registry) + each + generate_latest(self._registry)
 
 
 class _Collected:
     """One scrape's view of the runs and the operator, as prometheus-client collects it."""
 
-    def __init__(self, state: OperatorState, runs: tuple[RunRecord, ...]) -> None:
+    def __init__(self, state: OperatorState) -> None:
         self._state = state
-        self._runs = runs
 
     def collect(self) -> Iterator[Metric]:
         """All families of the table that are neither counted as they happen nor told per run."""
         yield from self._operator()
-        yield from _totals(self._runs)
-        for name, rows in target_rows(self._runs).items():
+        yield from _totals(self._state.runs)
+        for name, rows in target_rows(self._state.runs).items():
             yield _gauge(name, rows)
 
     def _operator(self) -> Iterator[Metric]:
         yield _gauge("alignment_operator_build_info", [((version("alignment-operator"),), 1.0)])
-        for name, value in self._state.values().items():
-            rows = value.items() if isinstance(value, dict) else [("", value)]
+        for name, value in self._state.values.items():
+            rows = value.items() if isinstance(value, Mapping) else [("", value)]
             yield _gauge(name, [((label,) if label else (), number) for label, number in rows])
 
 

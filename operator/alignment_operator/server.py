@@ -17,12 +17,16 @@ __all__ = ["serving"]
 
 @asynccontextmanager
 async def serving(
-    listen: str, *, ailing: Callable[[], str], ready: Callable[[], bool], render: Callable[[], bytes]
+    listen: str,
+    *,
+    ailing: Callable[[], str],
+    ready: Callable[[], bool],
+    scrape: Callable[[], Callable[[], bytes]],
 ) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port.
 
-    listen: host:port; ailing: what is wrong, empty when nothing is; render: the metrics, in a thread of their own so
-    that a scrape never holds up the loop.
+    listen: host:port; ailing: what is wrong, empty when nothing is; scrape: reads the state, on the loop, and gives what
+    renders it, in a thread of its own so that a scrape never holds up the loop.
     """
 
     async def healthz(_request: web.Request) -> web.Response:
@@ -33,7 +37,7 @@ async def serving(
         return web.Response(text="ready\n") if ready() else web.Response(status=503, text="listing\n")
 
     async def metrics(_request: web.Request) -> web.Response:
-        body = await asyncio.to_thread(render)
+        body = await asyncio.to_thread(scrape())
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     app = web.Application()

@@ -172,7 +172,14 @@ def test_a_second_replica_takes_over_within_fifteen_seconds_of_a_leaders_death(t
         wait(lambda: first.value("alignment_operator_leader") == 1.0)
         with OperatorProcess(api.kubeconfig, tmp_path, "second", leader_election="true") as second:
             second.wait_ready()
-            assert second.value("alignment_operator_leader") == 0.0
+            # It knows of the run and leaves telling of it, and of the queue that it does not work on, to the leader.
+            create(api, "earlier")
+            wait(lambda: reason(api, "earlier") == "Published")
+            standby = second.get("/metrics")[1]
+            assert "alignment_operator_leader 0.0" in standby
+            assert "alignment_operator_workqueue_depth 0.0" in standby
+            assert "alignment_operator_workqueue_oldest_seconds 0.0" in standby
+            assert "alignment_runs{" not in standby
             first.process.kill()
             create(api)
             assert wait(lambda: reason(api) == "Published") < 15.0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from alignment_operator.metrics import Metrics
-from alignment_operator.records import RunRecord, run_record
+from alignment_operator.metrics import Metrics, OperatorState
+from alignment_operator.records import run_record
 from alignment_operator.series import MAXIMUM_PER_RUN, SERIES
 from support.objects import run
 
@@ -37,28 +36,24 @@ EVALUATED: dict[str, Any] = {
 GATE = {"criteria": [{"name": "edits", "metric": "editBurden", "maximum": 0.0}]}
 
 
-class State:
-    def __init__(self, *runs: dict[str, Any]) -> None:
-        self._runs = tuple(run_record(raw) for raw in runs)
-
-    def runs(self) -> Iterable[RunRecord]:
-        return self._runs
-
-    def values(self) -> dict[str, float | dict[str, float]]:
-        return {
-            "alignment_operator_leader": 1.0,
-            "alignment_operator_workqueue_depth": 2.0,
-            "alignment_operator_workqueue_oldest_seconds": 0.5,
-            "alignment_operator_watch_lag_seconds": {"jobs": 0.0},
-            "alignment_operator_last_resync_timestamp_seconds": 1.0,
-        }
+VALUES: dict[str, float | dict[str, float]] = {
+    "alignment_operator_leader": 1.0,
+    "alignment_operator_workqueue_depth": 2.0,
+    "alignment_operator_workqueue_oldest_seconds": 0.5,
+    "alignment_operator_watch_lag_seconds": {"jobs": 0.0},
+    "alignment_operator_last_resync_timestamp_seconds": 1.0,
+}
 
 
-def scrape(*runs: dict[str, Any], per_run: bool = True, leading: bool = True) -> str:
+def state(*runs: dict[str, Any]) -> OperatorState:
+    return OperatorState(tuple(run_record(raw) for raw in runs), VALUES)
+
+
+def scrape(*runs: dict[str, Any], per_run: bool = True) -> str:
     metrics = Metrics(per_run=per_run)
     metrics.request("create", "jobs", 201, 0.01)
     metrics.reconciled("done", 0.01)
-    return metrics.render(State(*runs), leading=leading).decode()
+    return metrics.render(state(*runs)).decode()
 
 
 def values(text: str) -> dict[str, float]:
@@ -120,14 +115,7 @@ def test_series_per_run_can_be_switched_off() -> None:
     assert "alignment_runs{" in text
 
 
-def test_a_standby_tells_nothing_of_runs() -> None:
-    text = scrape(run(5, status=EVALUATED), leading=False)
-    assert "alignment_run_info{" not in text
-    assert "alignment_runs{" not in text
-    assert "alignment_operator_workqueue_depth 2.0" in text
-
-
 def test_a_deleted_run_leaves_nothing_behind() -> None:
     metrics = Metrics(per_run=True)
-    assert 'name="notes"' in metrics.render(State(run(5)), leading=True).decode()
-    assert 'name="notes"' not in metrics.render(State(), leading=True).decode()
+    assert 'name="notes"' in metrics.render(state(run(5))).decode()
+    assert 'name="notes"' not in metrics.render(state()).decode()

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from alignment_api.names import STAGES
-from alignment_operator.metrics import Metrics
+from alignment_operator.metrics import Metrics, OperatorState
 from alignment_operator.records import FATES, TOLD, RunRecord, run_record
 from alignment_operator.series import MAXIMUM_PER_RUN, SERIES
 from alignment_operator.targets import target_rows
@@ -120,27 +120,20 @@ def test_the_limit_is_told_where_the_spec_sets_one() -> None:
     assert "alignment_target_gate_threshold" not in target_rows([run()])
 
 
-class State:
+def state(members: list[RunRecord]) -> OperatorState:
     """An operator that holds these runs."""
-
-    def __init__(self, members: list[RunRecord]) -> None:
-        self.members = members
-
-    def runs(self) -> list[RunRecord]:
-        return self.members
-
-    def values(self) -> dict[str, float | dict[str, float]]:
-        return {
-            "alignment_operator_leader": 1.0,
-            "alignment_operator_workqueue_depth": 0.0,
-            "alignment_operator_workqueue_oldest_seconds": 0.0,
-            "alignment_operator_watch_lag_seconds": {"jobs": 0.0},
-            "alignment_operator_last_resync_timestamp_seconds": 1.0,
-        }
+    values: dict[str, float | dict[str, float]] = {
+        "alignment_operator_leader": 1.0,
+        "alignment_operator_workqueue_depth": 0.0,
+        "alignment_operator_workqueue_oldest_seconds": 0.0,
+        "alignment_operator_watch_lag_seconds": {"jobs": 0.0},
+        "alignment_operator_last_resync_timestamp_seconds": 1.0,
+    }
+    return OperatorState(tuple(members), values)
 
 
 def scrape(members: list[RunRecord], *, per_run: bool = True) -> list[tuple[str, dict[str, str]]]:
-    text = Metrics(per_run=per_run).render(State(members), leading=True).decode()
+    text = Metrics(per_run=per_run).render(state(members)).decode()
     return [(s.name, s.labels) for family in text_string_to_metric_families(text) for s in family.samples]
 
 
@@ -177,7 +170,7 @@ def test_the_table_names_what_a_scrape_gives_and_nothing_else() -> None:
     metrics.request("get", "jobs", 200, 0.1)
     metrics.reconciled("done", 0.1)
     members = [run(gate=limit), run("now", day=2, reason="Training", status="Unknown", accuracy=None)]
-    text = metrics.render(State(members), leading=True).decode()
+    text = metrics.render(state(members)).decode()
     families = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     named = {series.name for series in SERIES}
     ours = {

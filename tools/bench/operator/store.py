@@ -8,29 +8,17 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from alignment_api.run import AlignmentRun
 from alignment_api.stage import RunIdentity, StageRequest
-from alignment_operator.metrics import Metrics
-from alignment_operator.records import RunRecord, run_record
+from alignment_operator.metrics import Metrics, OperatorState
+from alignment_operator.records import run_record
 from alignment_operator.store import Store
 from tools.bench.operator.robot import CRITERIA, result
 
 _MANY = 5000
-
-
-class _State:
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def runs(self) -> Iterable[RunRecord]:
-        return self._store.runs()
-
-    def values(self) -> dict[str, float | dict[str, float]]:
-        return {}
 
 
 def _finished(number: int) -> dict[str, Any]:
@@ -92,7 +80,7 @@ def main() -> None:
     body = b""
     for _ in range(7):
         began = time.process_time()
-        body = metrics.render(_State(store), leading=True)
+        body = metrics.render(OperatorState(tuple(store.runs()), {}))
         times.append(1000 * (time.process_time() - began))
     print(f"{_MANY:,} finished runs of {len(text) / 1024:.1f} KiB each: {held:.0f} MiB held")
     print(f"rendering {len(body) / 1e6:.1f} MB of metrics: median {statistics.median(times):.0f} ms of CPU")
