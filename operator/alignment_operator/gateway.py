@@ -128,6 +128,11 @@ class Gateway:
         query = {"fieldSelector": f"involvedObject.uid={uid},reason=FailedCreate"}
         return await self._items(EVENTS, job.namespace, query)
 
+    async def pod_warnings(self, pod: Key, uid: str) -> list[Json]:
+        """Events that say why a pod that has its node does not start (a volume, a secret, its network)."""
+        query = {"fieldSelector": f"involvedObject.uid={uid},type=Warning,reason!=FailedScheduling"}
+        return await self._items(EVENTS, pod.namespace, query)
+
     async def workloads_of_job(self, job: Key, uid: str) -> list[Json]:
         """Kueue's Workloads of a Job."""
         return await self._items(WORKLOADS, job.namespace, {"labelSelector": f"kueue.x-k8s.io/job-uid={uid}"})

@@ -15,7 +15,7 @@ from alignment_api.names import StageName
 from alignment_api.run import AlignmentRun
 from alignment_api.stage import StageFailure, StageResult, read_termination_message
 from alignment_api.status import ProgressStatus
-from alignment_operator.core.observed import Attempt, AttemptState, Observed
+from alignment_operator.core.observed import Attempt, AttemptState, Leftover, Observed
 from alignment_operator.records import JobRecord, PodRecord
 
 __all__ = ["View", "observe"]
@@ -24,17 +24,21 @@ _STAGES = {str(stage): stage for stage in StageName}
 _POLICY = "PodFailurePolicy"
 """Reason of a Job that failed by a rule of its podFailurePolicy; our only failing rule is about disruptions."""
 
+_FAILED_POD = "BackoffLimitExceeded"
+"""Reason of a Job of ours of which a pod failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What was observed, and what is missing for certainty.
 
-    unsettled: Jobs that are over without a last word of their pods. mute: Jobs that wait and do not say why.
+    unsettled: Jobs that are over without a last word of their pods. mute: Jobs that wait and do not say why, each
+    with its pod that a node is starting, if there is one.
     """
 
     observed: Observed
     unsettled: tuple[JobRecord, ...]
-    mute: tuple[JobRecord, ...]
+    mute: tuple[tuple[JobRecord, PodRecord | None], ...]
 
 
 def observe(
@@ -57,25 +61,44 @@ def observe(
         if stage is None or job.attempt < 1 or job.run_uid != run.metadata.uid:
             continue
         own = tuple(pod for pod in pods if pod.job_uid == job.uid)
-        attempt = _attempt(job, stage, own, (words or {}).get(job.uid, ""))
+        recorded = run.status.stage(stage)
+        ran = job.attempt == recorded.attempt and recorded.attempt_start_time is not None
+        attempt = _attempt(job, stage, own, (words or {}).get(job.uid, ""), ran=ran)
         attempts.append(attempt)
-        if job.attempt < run.status.stage(stage).attempt:
+        if job.attempt < recorded.attempt:
             continue  # recorded long ago
         if _lacks_last_word(attempt):
             unsettled.append(job)
         if attempt.state is AttemptState.PENDING and not any(pod.words for pod in own):
-            mute.append(job)
+            mute.append((job, next((pod for pod in own if pod.starting), None)))
     observed = Observed(
         run=run,
         attempts=tuple(attempts),
         foreign_names=foreign,
         launch_refusal=refusal,
         progress=progress,
+        leftovers=_leftovers(jobs, pods),
     )
     return View(observed, tuple(unsettled), tuple(mute))
 
 
-def _attempt(job: JobRecord, stage: StageName, pods: tuple[PodRecord, ...], words: str) -> Attempt:
+def _leftovers(jobs: tuple[JobRecord, ...], pods: tuple[PodRecord, ...]) -> tuple[Leftover, ...]:
+    """Pods that have not ended and whose Job is not there (any more): it was deleted before them."""
+    known = {job.uid for job in jobs}
+    return tuple(
+        Leftover(pod.key.name, _STAGES[pod.stage], _time(pod.deletion))
+        for pod in pods
+        if pod.job_uid not in known
+        and pod.stage in _STAGES
+        and pod.ended is None
+        and pod.phase not in ("Failed", "Succeeded")
+    )
+
+
+def _attempt(
+    job: JobRecord, stage: StageName, pods: tuple[PodRecord, ...], words: str, *, ran: bool
+) -> Attempt:
+    """One attempt. ran: it is known to have been under way already."""
     leader = _leader(job, pods)
     attempt = Attempt(
         stage=stage,
@@ -93,7 +116,13 @@ def _attempt(job: JobRecord, stage: StageName, pods: tuple[PodRecord, ...], word
     if job.suspended:
         waits = words or f"{job.key.name} is suspended, by its queue or by hand."
         return replace(attempt, started=None, message=waits)
-    if leader is not None and leader.running_since is not None and not _ended_from_outside(leader):
+    together = len({pod.index for pod in pods if pod.running_since is not None}) >= job.nodes
+    if (
+        leader is not None
+        and leader.running_since is not None
+        and not _ended_from_outside(leader)
+        and (together or ran)  # a gang works once all of it is there
+    ):
         return replace(attempt, state=AttemptState.RUNNING)
     return replace(attempt, started=None, message=words or next((pod.words for pod in pods if pod.words), ""))
 
@@ -117,6 +146,7 @@ def _failed(attempt: Attempt, job: JobRecord, pods: tuple[PodRecord, ...]) -> At
     said = culprit.exit_reason if culprit and culprit.exit_reason not in ("", "Error") else ""
     if code is None:
         said = next((pod.words for pod in pods if pod.words), "") or job.message
+    unread = not pods and job.reason == _FAILED_POD
     return replace(
         attempt,
         state=AttemptState.FAILED,
@@ -124,6 +154,8 @@ def _failed(attempt: Attempt, job: JobRecord, pods: tuple[PodRecord, ...]) -> At
         failure=word if isinstance(word, StageFailure) else None,
         exit_code=code,
         disrupted=not final and _was_disrupted(job, culprit, pods),
+        evicted=culprit.evicted if culprit else "",
+        unread=unread,
         message=said,
     )
 

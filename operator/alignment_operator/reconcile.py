@@ -91,7 +91,7 @@ class Reconciler:
             planned = await self._act(stored, planned)
         if planned.status != view.observed.run.status:
             await self._write(stored, planned)
-        pauses = [self._waiting.pause(job) for job in view.mute]
+        pauses = [self._waiting.pause(job, pod) for job, pod in view.mute]
         if planned.requeue_seconds is not None:
             pauses.append(planned.requeue_seconds)
         return min(pauses, default=None)
@@ -114,7 +114,7 @@ class Reconciler:
                     self._store.put_pod(pod_record(raw))
             view = self._view(stored)
         if view.mute:
-            words = {job.uid: await self._waiting.of(job) for job in view.mute}
+            words = {job.uid: await self._waiting.of(job, pod) for job, pod in view.mute}
             view = self._view(stored, words=words)
         return view
 

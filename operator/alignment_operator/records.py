@@ -16,6 +16,7 @@ from alignment_api.metrics import MetricName
 from alignment_api.names import KIND, LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES
 from alignment_api.run import AlignmentRun
 from alignment_api.spec import ErrorBudget
+from alignment_operator.core.jobs import CONTAINER
 from alignment_operator.queue import Key
 
 __all__ = [
@@ -143,6 +144,10 @@ class PodRecord:
     """A pod of a Job. index: of an Indexed Job, else 0; message: its container's last word.
 
     words: why it does not run yet, as the cluster says it; empty once it runs, or where there is nothing to say.
+    starting: a node has it, and its container does not run yet.
+    evicted: the kubelet's words, where it removed the pod for what the pod did itself (its disk space used up).
+    deletion: when the pod is killed at the latest, once it was told to stop.
+    gone: it is not in the cluster any more; its last word is kept until its Job has come to an end.
     """
 
     key: Key
@@ -151,17 +156,21 @@ class PodRecord:
     run: Key
     run_uid: str
     job_uid: str
+    stage: str
     index: int
     phase: str
     ip: str
     words: str
+    starting: bool
     disrupted: bool
-    deleting: bool
+    evicted: str
+    deletion: str | None
     running_since: str | None
     ended: str | None
     exit_code: int | None
     exit_reason: str
     message: str
+    gone: bool = False
 
 
 def version_number(version: str) -> int:
@@ -227,9 +236,13 @@ def pod_record(raw: Json) -> PodRecord:
     metadata, status = raw["metadata"], raw.get("status") or {}
     labels = metadata.get("labels") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    state = next((c.get("state") or {} for c in status.get("containerStatuses") or ()), {})
+    # By name: a mesh's or a storage driver's container may come before ours.
+    own = (c for c in status.get("containerStatuses") or () if c.get("name") == CONTAINER)
+    state = next((c.get("state") or {} for c in own), {})
     ended = state.get("terminated") or {}
     running = state.get("running") or {}
+    disrupted = (conditions.get("DisruptionTarget") or {}).get("status") == "True"
+    by_itself = status.get("reason") == "Evicted" and not disrupted
     index = labels.get("batch.kubernetes.io/job-completion-index", "0")
     return PodRecord(
         key=Key(metadata["namespace"], metadata["name"]),
@@ -238,12 +251,15 @@ def pod_record(raw: Json) -> PodRecord:
         run=Key(metadata["namespace"], labels.get(LABEL_RUN, "")),
         run_uid=labels.get(LABEL_RUN_UID, ""),
         job_uid=_controller(metadata, "Job").get("uid", ""),
+        stage=labels.get(LABEL_STAGE, ""),
         index=int(index) if index.isdecimal() else 0,
         phase=status.get("phase", "Pending"),
         ip=status.get("podIP", ""),
         words=_waiting_words(raw, conditions, state),
-        disrupted=(conditions.get("DisruptionTarget") or {}).get("status") == "True",
-        deleting="deletionTimestamp" in metadata,
+        starting=not running and not ended and (conditions.get("PodScheduled") or {}).get("status") == "True",
+        disrupted=disrupted,
+        evicted=(status.get("message") or "Evicted") if by_itself else "",
+        deletion=metadata.get("deletionTimestamp"),
         running_since=running.get("startedAt") or ended.get("startedAt"),
         ended=ended.get("finishedAt"),
         exit_code=ended.get("exitCode"),
@@ -270,7 +286,8 @@ def _waiting_words(raw: Json, conditions: Json, state: Json) -> str:
     waiting = state.get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in _IMAGE_TROUBLE:
-        image = next((c.get("image", "") for c in (raw.get("spec") or {}).get("containers") or ()), "")
+        containers = (raw.get("spec") or {}).get("containers") or ()
+        image = next((c.get("image", "") for c in containers if c.get("name") == CONTAINER), "")
         return f"The image {image} cannot be pulled; check its name and spec.pods.imagePullSecrets."
     if reason and reason not in _HARMLESS:
         return f"{reason}: {waiting.get('message', '')}".rstrip(": ")

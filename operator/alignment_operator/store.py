@@ -71,6 +71,8 @@ class Store:
         if not record.run_uid or not self._newer(before, record):
             return None
         self.drop_job(record.key)
+        if record.suspended:
+            self._forget_gone(record)  # its pods were stopped on purpose: how they ended says nothing
         if record.over and self._is_finished(record.run, record.run_uid):
             return None
         self._jobs[record.key] = record
@@ -115,15 +117,22 @@ class Store:
         if known is None or known.uid != uid:
             return None
         self.drop_job(key)
+        self._forget_gone(known)
         return known.run
 
     def delete_pod(self, key: Key, uid: str) -> Key | None:
-        """A pod is gone; the key of its run if it was known."""
+        """A pod is gone; the key of its run if it was known.
+
+        A pod that was deleted is often gone before its Job says that it failed: its last word is kept until then.
+        """
         self._bury(uid)
         known = self._pods.get(key)
-        if known is None or known.uid != uid:
+        if known is None or known.uid != uid or known.gone:
             return None
-        self._drop_pod(key)
+        if known.exit_code is not None and self._is_awaited(known):
+            self._pods[key] = replace(known, gone=True)
+        else:
+            self._drop_pod(key)
         return known.run
 
     def prune_runs(self, listed: set[str], version: str, namespace: str | None) -> list[Key]:
@@ -151,6 +160,16 @@ class Store:
     def _is_finished(self, key: Key, uid: str) -> bool:
         run = self._runs.get(key)
         return run is not None and run.uid == uid and run.finished
+
+    def _is_awaited(self, pod: PodRecord) -> bool:
+        """Whether the pod's Job may still have to be told how it ended."""
+        jobs = (self._jobs[key] for key in self._jobs_of.get(pod.run_uid, ()))
+        return any(job.uid == pod.job_uid and not job.suspended for job in jobs)
+
+    def _forget_gone(self, job: JobRecord) -> None:
+        for pod in self.pods(job.run_uid):
+            if pod.gone and pod.job_uid == job.uid:
+                self._drop_pod(pod.key)
 
     def _forget_ended(self, uid: str) -> None:
         for key in tuple(self._jobs_of.get(uid, ())):

@@ -14,7 +14,7 @@ from typing import Any
 from alignment_operator.errors import ApiError
 from alignment_operator.gateway import Gateway
 from alignment_operator.limiter import TokenBucket
-from alignment_operator.records import JobRecord
+from alignment_operator.records import JobRecord, PodRecord
 
 __all__ = ["WaitingWords"]
 
@@ -35,7 +35,7 @@ class _Known:
 
 
 class WaitingWords:
-    """Finds out why Jobs wait. kueue: whether Workloads may be read; bucket: of questions; clock: monotonic seconds."""
+    """Finds out why Jobs wait, or the pod that a node is starting for one. kueue: whether Workloads may be read; bucket: of questions; clock: monotonic seconds."""
 
     def __init__(
         self, gateway: Gateway, *, kueue: bool, bucket: TokenBucket, clock: Callable[[], float]
@@ -46,9 +46,9 @@ class WaitingWords:
         self._clock = clock
         self._known: dict[str, _Known] = {}
 
-    async def of(self, job: JobRecord) -> str:
+    async def of(self, job: JobRecord, pod: PodRecord | None = None) -> str:
         """The reason in the cluster's own words; empty when there is none to be found."""
-        known = self._of(job)
+        known = self._of(job, pod)
         if self._clock() < known.due:
             return known.words
         if not self._bucket.try_take():
@@ -56,32 +56,39 @@ class WaitingWords:
             return known.words
         before = known.words
         with suppress(ApiError):  # a comfort, not a decision: a later look asks again
-            known.words = await self._ask(job)
+            known.words = await self._ask(job, pod)
         longer = min(known.interval * 2, _LONGEST_SECONDS)
         known.interval = longer if known.words == before else _SHORTEST_SECONDS
         known.due = self._clock() + known.interval
         return known.words
 
-    def pause(self, job: JobRecord) -> float:
+    def pause(self, job: JobRecord, pod: PodRecord | None = None) -> float:
         """Seconds until it is worth asking again."""
-        known = self._of(job)
+        known = self._of(job, pod)
         return max(1.0, known.due - self._clock())
 
-    def _of(self, job: JobRecord) -> _Known:
-        if job.uid not in self._known:
-            self._known[job.uid] = _Known(self._clock() + _FIRST_SECONDS)
+    def _of(self, job: JobRecord, pod: PodRecord | None) -> _Known:
+        uid = pod.uid if pod is not None else job.uid
+        if uid not in self._known:
+            self._known[uid] = _Known(self._clock() + _FIRST_SECONDS)
             if len(self._known) > _REMEMBERED:
                 del self._known[next(iter(self._known))]
-        return self._known[job.uid]
+        return self._known[uid]
 
-    async def _ask(self, job: JobRecord) -> str:
+    async def _ask(self, job: JobRecord, pod: PodRecord | None) -> str:
         if job.suspended:
             if not self._kueue:
                 return ""
             return _of_workloads(await self._gateway.workloads_of_job(job.key, job.uid))
-        events = await self._gateway.job_refusals(job.key, job.uid)
-        newest = max(events, key=_moment, default=None)
-        return f"{newest.get('reason')}: {newest.get('message')}" if newest else ""
+        if pod is None:
+            return _newest(await self._gateway.job_refusals(job.key, job.uid))
+        warning = _newest(await self._gateway.pod_warnings(pod.key, pod.uid))
+        return warning or f"{pod.key.name} has a node, which pulls the image and mounts the volumes."
+
+
+def _newest(events: list[dict[str, Any]]) -> str:
+    newest = max(events, key=_moment, default=None)
+    return f"{newest.get('reason')}: {newest.get('message')}" if newest else ""
 
 
 def _moment(event: dict[str, Any]) -> str:

@@ -77,7 +77,10 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """A story. script: ends of pods by stage; steps: what else happens, in this order."""
+    """A story. script: ends of pods by stage; steps: what else happens, in this order.
+
+    quick_garbage: what is deleted is gone before the operator looks again.
+    """
 
     name: str
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -85,6 +88,7 @@ class Scenario:
     steps: tuple[Step, ...] = ()
     answer: Callable[[Any], Any] | None = None
     prepare: Callable[[Rig], object] = lambda _rig: None
+    quick_garbage: bool = False
 
 
 class Crash(BaseException):
@@ -225,6 +229,9 @@ class Rig:
         if kind is FaultKind.STALE and method == "GET":
             return self.server.as_of(self.server.version - _STALE_CHANGES).handle(method, path, query, body)
         answer = self.server.handle(method, path, query, copy.deepcopy(body))
+        if method == "DELETE" and self.scenario.quick_garbage:
+            while self.server.collect_garbage():
+                pass
         if kind is FaultKind.CRASH_AFTER:
             raise Crash
         if kind is FaultKind.TIMEOUT:

@@ -11,7 +11,7 @@ from support.apiserver import Json, ServerError
 from support.kubelet import job_of
 from support.runs import FAILED, INCONCLUSIVE, result
 
-__all__ = ["SCENARIOS"]
+__all__ = ["POD_DELETED", "SCENARIOS"]
 
 
 def _running(stage: StageName, attempt: int = 1) -> Any:
@@ -49,6 +49,11 @@ def _delete_job(rig: Rig) -> None:
 
 def _resume(rig: Rig) -> None:
     rig.kubelet.release()
+    rig.change_spec(suspend=False)
+
+
+def _make_room(rig: Rig) -> None:
+    rig.kubelet.full.clear()
     rig.change_spec(suspend=False)
 
 
@@ -98,6 +103,22 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "suspended while it waits for room",
+        spec={"backoffLimit": 0},
+        prepare=lambda rig: rig.kubelet.full.add("train"),
+        steps=(
+            Step(
+                lambda rig: job_of(rig.server, StageName.TRAIN) is not None and rig.reason == "Queued",
+                lambda rig: rig.change_spec(suspend=True),
+            ),
+            Step(
+                lambda rig: job_of(rig.server, StageName.TRAIN) is None and rig.reason == "Suspended",
+                _make_room,
+            ),
+        ),
+        quick_garbage=True,
+    ),
+    Scenario(
         "held and approved",
         spec={"gate": {"onInconclusive": "Hold"}},
         answer=_with_evidence(INCONCLUSIVE),
@@ -131,3 +152,8 @@ SCENARIOS = (
         steps=(Step(_running(StageName.TRAIN), lambda rig: rig.server.remove(RUN)),),
     ),
 )
+
+POD_DELETED = Scenario(
+    "pods deleted by hand", spec={"backoffLimit": 0}, script={"train": ["delete", "delete", "done"]}
+)
+"""Not for every fault: how a pod ended that is gone from the cluster dies with the operator that had read it."""

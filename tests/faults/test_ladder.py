@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from faults.rig import CALL_FAULTS, EVENT_FAULTS, Fault, FaultKind, Rig, Scenario
-from faults.scenarios import SCENARIOS
+from faults.scenarios import POD_DELETED, SCENARIOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 _STATUS_WRITES_MORE = 2
@@ -43,6 +43,16 @@ def test_any_single_fault_leads_to_the_same_end(scenario: Scenario, kind: FaultK
         assert _status_writes(rig) <= _status_writes(reference) + _STATUS_WRITES_MORE, where
 
 
+@pytest.mark.parametrize("kind", [k for k in FaultKind if not k.startswith("crash")], ids=str)
+def test_deleting_a_pod_costs_no_attempt_though_its_job_fails_after_it_is_gone(kind: FaultKind) -> None:
+    for number in _numbers(POD_DELETED, kind):
+        rig = asyncio.run(Rig(POD_DELETED, Fault(kind, number)).play())
+        assert rig.reason == "Published", f"{kind} at {number}"
+        assert rig.run is not None
+        train = next(stage for stage in rig.run["status"]["stages"] if stage["name"] == "train")
+        assert (train.get("failures", 0), train["preemptions"]) == (0, 2), f"{kind} at {number}"
+
+
 def test_the_ladder_has_enough_rungs() -> None:
     cases = sum(
         len(list(_numbers(scenario, kind)))
@@ -61,6 +71,7 @@ def test_the_ladder_has_enough_rungs() -> None:
         ("bad data", "DataInvalid"),
         ("too many failures", "StageFailed"),
         ("suspended and resumed", "Published"),
+        ("suspended while it waits for room", "Published"),
         ("held and approved", "Published"),
         ("Job deleted by hand", "Published"),
         ("preempted by its queue", "Published"),

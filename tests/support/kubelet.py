@@ -18,7 +18,7 @@ from support.runs import result
 __all__ = ["DISRUPTED", "Kubelet"]
 
 Script = Mapping[str, list[str]]
-"""By stage, what becomes of its pods, one after the other: done, drain, stop, lost, evict, hold, or an exit code."""
+"""By stage, what becomes of its pods, one after the other: done, drain, stop, delete, lost, hold, or an exit code."""
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -39,6 +39,10 @@ class Kubelet:
         self.answer = answer or (lambda request: result(request.stage, request))
         self.ip = ip
         self.holding: set[str] = set()
+        self.full: set[str] = set()
+        """Stages for whose pods there is no room."""
+        self._deleted: set[str] = set()
+        self._failed: set[str] = set()
         self.runs_of: dict[str, int] = {}
 
     def step(self) -> bool:
@@ -66,7 +70,7 @@ class Kubelet:
             self._status(job, {"active": job["spec"]["parallelism"], "startTime": self.server.time()})
             return True
         living = [p for p in pods if p["status"].get("phase") not in ("Failed", "Succeeded")]
-        if any(self._pod(job, pod) for pod in living):
+        if self._remove_deleted(pods) or any(self._pod(job, pod) for pod in living):
             return True
         return self._judge(job, pods, living)
 
@@ -78,14 +82,14 @@ class Kubelet:
         if disrupted and rule == "FailJob":
             self._end(job, "Failed", "PodFailurePolicy", "Pod matching FailJob rule")
             return True
-        if len(failed) > len(disrupted):
+        if len(failed) > len(disrupted) or job["metadata"]["uid"] in self._failed:
             self._end(job, "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
             return True
         done = [p for p in pods if p["status"].get("phase") == "Succeeded"]
         if len(done) == count:
             self._end(job, "Complete", "CompletionsReached", "")
             return True
-        if len(living) + len(done) < count:
+        if len(living) + len(done) < count and job["metadata"]["labels"][LABEL_STAGE] not in self.full:
             taken = {p["metadata"]["labels"].get(_INDEX) for p in living + done}
             self._create_pod(job, next(i for i in range(count) if str(i) not in taken or count == 1))
             return True
@@ -142,7 +146,7 @@ class Kubelet:
         return True
 
     def _finish(self, pod: Json, end: str) -> None:
-        code = {"done": 0, "lost": 0, "drain": 143, "stop": 143}.get(end)
+        code = {"done": 0, "lost": 0, "drain": 143, "stop": 143, "delete": 143}.get(end)
         code = int(end) if code is None else code
         terminated: Json = {
             "exitCode": code,
@@ -158,6 +162,8 @@ class Kubelet:
         elif code in (64, 65, 75):
             reason = {64: "RequestInvalid", 65: "DataInvalid", 75: "StorageTrouble"}[code]
             terminated["message"] = StageFailure(reason=reason, message="because").to_termination_message()
+        if end == "delete":
+            self._deleted.add(pod["metadata"]["name"])
         conditions = [DISRUPTED] if end == "drain" else []
         self._pod_status(
             pod,
@@ -170,6 +176,16 @@ class Kubelet:
         for pod in pods:
             self.server.remove(("pods", pod["metadata"]["namespace"], pod["metadata"]["name"]))
             return True
+        return False
+
+    def _remove_deleted(self, pods: list[Json]) -> bool:
+        """A pod that a person deletes is gone before its Job has counted it."""
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if name in self._deleted and pod["status"]["phase"] == "Failed":
+                self._failed.add(pod["metadata"]["ownerReferences"][0]["uid"])
+                self.server.remove(("pods", pod["metadata"]["namespace"], name))
+                return True
         return False
 
     # -- writing --------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def pod(
     status: Json | None = None,
 ) -> Json:
     """A pod of that Job."""
-    labels = {LABEL_RUN: "notes", LABEL_RUN_UID: "run-1"}
+    labels = {LABEL_RUN: "notes", LABEL_RUN_UID: "run-1", LABEL_STAGE: "train"}
     if index is not None:
         labels["batch.kubernetes.io/job-completion-index"] = str(index)
     return {

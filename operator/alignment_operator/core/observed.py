@@ -14,7 +14,7 @@ from alignment_api.run import AlignmentRun
 from alignment_api.stage import StageFailure, StageResult
 from alignment_api.status import ProgressStatus
 
-__all__ = ["Attempt", "AttemptState", "Observed"]
+__all__ = ["Attempt", "AttemptState", "Leftover", "Observed"]
 
 
 class AttemptState(StrEnum):
@@ -38,6 +38,8 @@ class Attempt:
     failure: what a failed attempt said of itself; None when it could not (killed, out of memory, never started).
     exit_code: of the process; None when it never ran or is not known.
     disrupted: ended from outside (drain, preemption, machine restart): not the run's fault.
+    evicted: why the node removed it for what it did itself; empty: it did not.
+    unread: it failed, and its pod was gone before anybody could read how.
     """
 
     stage: StageName
@@ -51,11 +53,22 @@ class Attempt:
     failure: StageFailure | None = None
     exit_code: int | None = None
     disrupted: bool = False
+    evicted: str = ""
+    unread: bool = False
 
     @property
     def active(self) -> bool:
         """True while it may still do something."""
         return self.state in (AttemptState.PENDING, AttemptState.RUNNING, AttemptState.STOPPING)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A pod that goes on without its Job. until: when it is killed at the latest; None: nobody told it to stop."""
+
+    name: str
+    stage: StageName
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,7 @@ class Observed:
     foreign_names: names of children that exist but belong to someone else.
     launch_refusal: why the last try to create a child was refused, in the cluster's words; empty: it was not.
     progress: a fresh reading of the running stage, or None when there is nothing new.
+    leftovers: pods of attempts that were deleted; two of one stage would write over each other's checkpoints.
     """
 
     run: AlignmentRun
@@ -72,6 +86,7 @@ class Observed:
     foreign_names: frozenset[str] = frozenset()
     launch_refusal: str = ""
     progress: ProgressStatus | None = None
+    leftovers: tuple[Leftover, ...] = ()
 
     def of(self, stage: StageName) -> tuple[Attempt, ...]:
         """Attempts of a stage, oldest first."""

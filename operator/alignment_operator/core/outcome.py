@@ -61,11 +61,11 @@ def classify(attempt: Attempt) -> Outcome:
         )
     reason, message = _words(attempt)
     kind = family(code) if code is not None else ExitFamily.COUNTED
-    if kind is ExitFamily.UNCOUNTED:
-        return Outcome(OutcomeKind.FREE, reason, message, exit_code=code)
     if kind is ExitFamily.FINAL:
         return Outcome(OutcomeKind.FINAL, reason, message, ends_run=_run_reason(code, reason), exit_code=code)
-    return Outcome(OutcomeKind.COUNTED, reason, message, exit_code=code)
+    # What a pod was evicted for by its own doing would come again: free of charge, it would come for ever.
+    free = kind is ExitFamily.UNCOUNTED and not attempt.evicted
+    return Outcome(OutcomeKind.FREE if free else OutcomeKind.COUNTED, reason, message, exit_code=code)
 
 
 def deleted(name: str) -> Outcome:
@@ -87,6 +87,10 @@ def _run_reason(code: int | None, reason: str) -> Reason:
 def _words(attempt: Attempt) -> tuple[str, str]:
     if attempt.failure is not None:
         return attempt.failure.reason, attempt.failure.message
+    if attempt.unread:
+        return "Deleted", f"{attempt.name} failed, and its pod was deleted before anybody could read why."
+    if attempt.evicted:
+        return "Evicted", f"{attempt.name} was evicted: {attempt.evicted}"
     if attempt.exit_code == _KILLED:
         return (
             "Killed",

@@ -37,7 +37,13 @@ _RUNNING = {
     StageName.PUBLISH: Reason.PUBLISHING,
 }
 _CONFLICT_SECONDS = 60.0
-_LAUNCH_SECONDS = 15.0
+_LAUNCH_SECONDS = (15.0, 300.0)
+"""Between two tries to create what the cluster refuses: a quarter of the time that it has been tried, within these."""
+_SHORT_SECONDS = 60.0
+_SHORT_RUNS_AT_ONCE = 3
+"""Attempts that were ended from outside start anew at once, but not for ever when each ends as soon as it began."""
+_LEFTOVER_SECONDS = 60.0
+"""A pod that should have been killed so long ago is on a node that is gone, and is waited for no longer."""
 
 
 def plan(observed: Observed, now: datetime) -> Plan:
@@ -186,7 +192,7 @@ class _Planner:
         if outcome.kind is OutcomeKind.DONE:
             assert attempt.result is not None  # noqa: S101  classify: done means there is a result
             return record_result(self.draft, self.run, attempt.result, now=self.now)
-        self._record_failure(attempt.stage, outcome, ended)
+        self._record_failure(attempt.stage, outcome, ended, ran=ran)
         return False
 
     def _vanished(self, stage: StageName) -> bool:
@@ -198,7 +204,8 @@ class _Planner:
         if status.attempt_start_time is not None:
             ran = max(0.0, (self.now - status.attempt_start_time).total_seconds())
         summary = self.run.status.condition(ConditionType.SUCCEEDED)
-        asked_for = summary is not None and summary.reason is Reason.SUSPENDED
+        # The spec counts as well: the status may not have been written after the Job was deleted.
+        asked_for = self.run.spec.suspend or (summary is not None and summary.reason is Reason.SUSPENDED)
         outcome = (
             Outcome(OutcomeKind.FREE, "Suspended", f"{name} was stopped.") if asked_for else deleted(name)
         )
@@ -216,14 +223,21 @@ class _Planner:
         summary = self.run.status.condition(ConditionType.SUCCEEDED)
         return summary is not None and summary.reason is Reason.SUSPENDED
 
-    def _record_failure(self, stage: StageName, outcome: Outcome, ended: datetime) -> None:
+    def _record_failure(
+        self, stage: StageName, outcome: Outcome, ended: datetime, *, ran: float | None = None
+    ) -> None:
+        """Count it and arrange the next attempt. ran: seconds; None where it was asked for to end."""
         if outcome.kind is OutcomeKind.FINAL:
             self.draft.fail(stage, outcome, ended)
             self._end_stage(stage, outcome.ends_run, outcome.message)
             return
         status = self.draft.stage(stage)
         if outcome.kind is OutcomeKind.FREE:
-            self.draft.set_stage(stage, preemptions=status.preemptions + 1, retry_time=ended)
+            short = status.preemptions + 1 - _SHORT_RUNS_AT_ONCE
+            pause = backoff_seconds(short) if short > 0 and ran is not None and ran < _SHORT_SECONDS else 0.0
+            self.draft.set_stage(
+                stage, preemptions=status.preemptions + 1, retry_time=ended + timedelta(seconds=pause)
+            )
         else:
             self.draft.fail(stage, outcome, ended)
             failures = status.failures + 1
@@ -256,10 +270,13 @@ class _Planner:
         if wait > 0:
             self.requeue = wait
             failure = self.draft.get("last_failure")
-            why = f" {failure.reason}: {failure.message}" if failure is not None else ""
+            counted = failure is not None and failure.stage is stage and failure.reason == status.exit_reason
+            why = f"failed; {failure.reason}: {failure.message}" if counted else "was ended from outside."
             # A moment, not a countdown: a message that changes by itself would be written again and again.
             when = f"{status.retry_time:%H:%M:%S} UTC"
-            message = f"Attempt {status.attempt} of {stage} failed; the next one starts at {when}.{why}"
+            message = (
+                f"Attempt {status.attempt + 1} of {stage} starts at {when}. Attempt {status.attempt} {why}"
+            )
             self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.RETRYING, message)
             self.draft.waiting(Reason.RETRYING, message)
             return
@@ -274,9 +291,11 @@ class _Planner:
                 f"{name} exists in namespace {self.run.metadata.namespace} and belongs to something else; delete or rename it.",
             )
             return
+        if self._left_over(stage):
+            return
         self.actions.append(StartStage(name, self._request(stage, number)))
         if self.observed.launch_refusal:
-            self.requeue = _LAUNCH_SECONDS
+            self.requeue = min(max(self._seconds_tried() / 4, _LAUNCH_SECONDS[0]), _LAUNCH_SECONDS[1])
             message = f"Creating {name} was refused: {self.observed.launch_refusal}"
             self.draft.condition(
                 STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.LAUNCH_REFUSED, message
@@ -287,6 +306,27 @@ class _Planner:
         message = _waits(name)  # the words of the next look as well: no write that says nothing new
         self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.QUEUED, message)
         self.draft.waiting(Reason.QUEUED, message)
+
+    def _left_over(self, stage: StageName) -> bool:
+        """Wait for a pod that a deleted attempt has left behind; True while there is one."""
+        limit = self.now - timedelta(seconds=_LEFTOVER_SECONDS)
+        pods = [
+            pod
+            for pod in self.observed.leftovers
+            if pod.stage is stage and (pod.until is None or pod.until > limit)
+        ]
+        if not pods:
+            return False
+        pod = pods[0]
+        if pod.until is not None:
+            self.requeue = (pod.until - limit).total_seconds()
+            what = "is being stopped"
+        else:
+            what = "still runs; delete it, or let it end"
+        message = f"Pod {pod.name} of a deleted attempt {what}; the next attempt starts when it is gone."
+        self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.RETRYING, message)
+        self.draft.waiting(Reason.RETRYING, message)
+        return True
 
     def _request(self, stage: StageName, number: int) -> StageRequest:
         inputs = {
@@ -316,6 +356,12 @@ class _Planner:
         if attempt is not None and attempt.started is not None:
             total += max(0.0, (self.now - attempt.started).total_seconds())
         return total
+
+    def _seconds_tried(self) -> float:
+        """Since the stage could have started: since the one before ended, or the run was made."""
+        ends = [end for stage in STAGES if (end := self.draft.stage(stage).end_time) is not None]
+        since = max(ends, default=self.run.metadata.creation_timestamp or self.now)
+        return max(0.0, (self.now - since).total_seconds())
 
     def _deadline_message(self) -> str:
         return (

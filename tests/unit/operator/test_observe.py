@@ -28,7 +28,7 @@ def ended(code: int, *, message: str = "", at: str = T2, since: str = T1, reason
     }
     return {
         "phase": "Failed" if code else "Succeeded",
-        "containerStatuses": [{"state": {"terminated": terminated}}],
+        "containerStatuses": [{"name": "stage", "state": {"terminated": terminated}}],
     }
 
 
@@ -36,7 +36,7 @@ def running(since: str = T1) -> dict[str, Any]:
     return {
         "phase": "Running",
         "podIP": "10.0.0.1",
-        "containerStatuses": [{"state": {"running": {"startedAt": since}}}],
+        "containerStatuses": [{"name": "stage", "state": {"running": {"startedAt": since}}}],
     }
 
 
@@ -60,7 +60,7 @@ def seen(job_raw: dict[str, Any], *pods: dict[str, Any], words: dict[str, str] |
 def test_a_job_without_a_pod_waits_and_is_asked_why() -> None:
     view = look(job(2))
     assert view.observed.attempts[0].state is AttemptState.PENDING
-    assert [record.key.name for record in view.mute] == ["notes-train-1"]
+    assert [(record.key.name, starting) for record, starting in view.mute] == [("notes-train-1", None)]
 
 
 def test_the_scheduler_is_quoted() -> None:
@@ -84,7 +84,7 @@ def test_the_scheduler_is_quoted() -> None:
 def test_an_image_that_cannot_be_pulled_reads_the_same_at_every_try(reason: str) -> None:
     status = {
         "phase": "Pending",
-        "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": reason}}}],
+        "containerStatuses": [{"name": "stage", "state": {"waiting": {"reason": reason, "message": reason}}}],
     }
     message = seen(job(2), pod(3, status=status)).message
     assert message == "The image trainer:1 cannot be pulled; check its name and spec.pods.imagePullSecrets."
@@ -103,6 +103,75 @@ def test_a_running_pod_makes_a_running_attempt() -> None:
     attempt = seen(job(2), pod(3, status=running()))
     assert attempt.state is AttemptState.RUNNING
     assert attempt.started is not None
+
+
+def test_a_pod_that_its_node_does_not_get_to_start_is_asked_about() -> None:
+    status = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [{"name": "stage", "state": {"waiting": {"reason": "ContainerCreating"}}}],
+    }
+    ((_, starting),) = look(job(2), pod(3, status=status)).mute
+    assert starting is not None
+    assert starting.key.name == "notes-train-1-x"
+
+
+def test_a_container_that_somebody_injected_does_not_speak_for_the_stage() -> None:
+    waiting = {"reason": "ImagePullBackOff"}
+    statuses = [
+        {"name": "istio-proxy", "state": {"running": {"startedAt": T1}}},
+        {"name": "stage", "state": {"waiting": waiting}},
+    ]
+    attempt = seen(job(2), pod(3, status={"phase": "Pending", "containerStatuses": statuses}))
+    assert attempt.state is AttemptState.PENDING
+    assert "trainer:1 cannot be pulled" in attempt.message
+    statuses = [
+        {"name": "istio-proxy", "state": {"terminated": {"exitCode": 0, "message": ""}}},
+        *ended(65, message=StageFailure(reason="DataInvalid", message="row 7").to_termination_message())[
+            "containerStatuses"
+        ],
+    ]
+    status = {"phase": "Failed", "containerStatuses": statuses}
+    assert seen(job(2, status=over("Failed")), pod(3, status=status)).exit_code == 65
+
+
+def test_a_gang_runs_once_all_of_it_runs() -> None:
+    alone = {
+        "phase": "Pending",
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}
+        ],
+    }
+    first = pod(3, name="a", uid="pod-0", index=0, status=running())
+    attempt = seen(job(2, completions=2), first, pod(4, name="b", index=1, status=alone))
+    assert (attempt.state, attempt.message) == (AttemptState.PENDING, "Unschedulable: no GPU")
+    attempt = seen(job(2, completions=2), first, pod(4, name="b", index=1, status=running()))
+    assert attempt.state is AttemptState.RUNNING
+
+
+def test_a_pod_whose_job_is_gone_is_left_over_until_it_ends() -> None:
+    record = run_record(run(1)).parse()
+    orphan = pod(3, status=running())
+    orphan["metadata"]["deletionTimestamp"] = T3
+    (left,) = observe(record, (), (pod_record(orphan),)).observed.leftovers
+    assert (left.name, left.stage) == ("notes-train-1-x", StageName.TRAIN)
+    assert left.until is not None
+    assert observe(record, (), (pod_record(pod(4, status=ended(143))),)).observed.leftovers == ()
+    assert observe(record, (job_record(job(2)),), (pod_record(orphan),)).observed.leftovers == ()
+
+
+def test_an_eviction_for_the_pods_own_doing_is_no_disruption() -> None:
+    evicted = ended(143) | {"reason": "Evicted", "message": 'volume "scratch" exceeds the limit'}
+    attempt = seen(job(2, status=over("Failed")), pod(3, status=evicted))
+    assert (attempt.disrupted, attempt.evicted) == (False, 'volume "scratch" exceeds the limit')
+    drained = evicted | {"conditions": [DISRUPTED]}
+    attempt = seen(job(2, status=over("Failed")), pod(3, status=drained))
+    assert (attempt.disrupted, attempt.evicted) == (True, "")
+
+
+def test_a_job_whose_pod_vanished_unread_says_so() -> None:
+    assert seen(job(2, status=over("Failed", "BackoffLimitExceeded"))).unread
+    assert not seen(job(2, status=over("Failed", "DeadlineExceeded"))).unread
 
 
 def test_a_pod_that_ended_before_its_job_knows_still_counts_as_running() -> None:

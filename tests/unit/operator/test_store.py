@@ -103,3 +103,52 @@ def test_a_run_that_a_reading_missed_comes_back_with_the_next_news() -> None:
     store.drop_run(KEY)
     assert store.run(KEY) is None
     assert store.put_run(run_record(run(5))) == KEY
+
+
+def _ended(version: int) -> dict[str, Any]:
+    state = {"terminated": {"exitCode": 143, "finishedAt": "2026-01-05T12:00:00Z"}}
+    return pod(
+        version,
+        status={"phase": "Failed", "containerStatuses": [{"name": "stage", "state": state}]},
+    )
+
+
+def _gone(store: Store) -> Key | None:
+    return store.delete_pod(Key("team", "notes-train-1-x"), "pod-1")
+
+
+def test_a_pods_last_word_outlives_it_until_its_job_is_gone() -> None:
+    store = Store()
+    store.put_run(run_record(run(4)))
+    store.put_job(job_record(job(5)))
+    store.put_pod(pod_record(_ended(6)))
+    assert _gone(store) == KEY
+    assert _gone(store) is None
+    store.put_job(job_record(job(7, status={"conditions": [{"type": "Failed", "status": "True"}]})))
+    assert [(p.exit_code, p.gone) for p in store.pods("run-1")] == [(143, True)]
+    assert store.prune_pods(set(), "9", None) == []
+    store.delete_job(Key("team", "notes-train-1"), "job-1")
+    assert store.pods("run-1") == ()
+
+
+def test_how_a_pod_ended_that_its_queue_stopped_is_forgotten_with_it() -> None:
+    store = Store()
+    store.put_run(run_record(run(4)))
+    store.put_job(job_record(job(5)))
+    store.put_pod(pod_record(_ended(6)))
+    _gone(store)
+    store.put_job(job_record(job(7, suspend=True)))
+    assert store.pods("run-1") == ()
+    late = _ended(8) | {"metadata": _ended(8)["metadata"] | {"uid": "pod-2"}}
+    store.put_pod(pod_record(late))
+    assert store.delete_pod(Key("team", "notes-train-1-x"), "pod-2") == KEY
+    assert store.pods("run-1") == ()
+
+
+def test_a_pod_that_said_nothing_leaves_nothing() -> None:
+    store = Store()
+    store.put_run(run_record(run(4)))
+    store.put_job(job_record(job(5)))
+    store.put_pod(pod_record(pod(6)))
+    assert _gone(store) == KEY
+    assert store.pods("run-1") == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,16 +10,21 @@ import pytest
 from alignment_operator.errors import ApiError
 from alignment_operator.limiter import TokenBucket
 from alignment_operator.queue import Key
-from alignment_operator.records import job_record
+from alignment_operator.records import job_record, pod_record
 from alignment_operator.waiting import WaitingWords
-from support.objects import job
+from support.objects import job, pod
 
 
 class Answers:
     """What the gateway would bring."""
 
-    def __init__(self, events: list[dict[str, Any]] = [], workloads: list[dict[str, Any]] = []) -> None:  # noqa: B006
-        self.events, self.workloads = events, workloads
+    def __init__(
+        self,
+        events: Sequence[dict[str, Any]] = (),
+        workloads: Sequence[dict[str, Any]] = (),
+        warnings: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self.events, self.workloads, self.warnings = list(events), list(workloads), list(warnings)
         self.asked = 0
         self.fails = False
 
@@ -27,6 +33,10 @@ class Answers:
         if self.fails:
             raise ApiError(503, "", "away")
         return self.events
+
+    async def pod_warnings(self, pod: Key, uid: str) -> list[dict[str, Any]]:
+        self.asked += 1
+        return self.warnings
 
     async def workloads_of_job(self, job: Key, uid: str) -> list[dict[str, Any]]:
         self.asked += 1
@@ -141,6 +151,21 @@ async def test_kueue_is_quoted(conditions: list[tuple[str, str, str, str]], told
     await subject.of(record)
     clock.now += 4
     assert await subject.of(record) == told
+
+
+async def test_a_pod_that_does_not_start_is_asked_about_instead_of_its_job() -> None:
+    mount = {"reason": "FailedMount", "message": 'configmap "ca" not found'}
+    answers, clock = Answers(warnings=[mount]), Clock()
+    subject = words(answers, clock)
+    record, starting = job_record(job(1)), pod_record(pod(2))
+    await subject.of(record, starting)
+    clock.now += 4
+    assert await subject.of(record, starting) == 'FailedMount: configmap "ca" not found'
+    answers.warnings = []
+    clock.now += 11
+    assert await subject.of(record, starting) == (
+        "notes-train-1-x has a node, which pulls the image and mounts the volumes."
+    )
 
 
 async def test_without_kueue_nobody_asks_for_workloads() -> None:

@@ -65,6 +65,8 @@ def test_being_stopped_from_outside_costs_no_attempt(code: int | None, disrupted
     for attempt in range(1, 6):
         name = f"notes-prepare-{attempt}"
         world.begin(name)
+        world.look()
+        world.seconds += 61
         world.fail(name, code, disrupted=disrupted)
         world.look()
     stage = world.run.status.stage(PREPARE)

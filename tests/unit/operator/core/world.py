@@ -10,7 +10,7 @@ from alignment_api.names import StageName
 from alignment_api.run import AlignmentRun
 from alignment_api.stage import StageFailure, StageRequest
 from alignment_operator.core.actions import Plan, StartStage, StopStage
-from alignment_operator.core.observed import Attempt, AttemptState, Observed
+from alignment_operator.core.observed import Attempt, AttemptState, Leftover, Observed
 from alignment_operator.core.plan import plan
 from support.runs import at, result
 
@@ -30,10 +30,13 @@ class World:
         self.stopped: list[str] = []
         self.refusal = ""
         self.foreign: frozenset[str] = frozenset()
+        self.leftovers: tuple[Leftover, ...] = ()
 
     def look(self, *, write_status: bool = True) -> Plan:
         """One reconcile. write_status: False plays a crash between acting and writing."""
-        seen = Observed(self.run, tuple(self.attempts.values()), self.foreign, self.refusal)
+        seen = Observed(
+            self.run, tuple(self.attempts.values()), self.foreign, self.refusal, leftovers=self.leftovers
+        )
         planned = plan(seen, at(self.seconds))
         for action in planned.actions:
             if isinstance(action, StopStage):
@@ -88,6 +91,12 @@ class World:
         summary = self.run.status.condition(ConditionType.SUCCEEDED)
         assert summary is not None
         return summary.reason
+
+    @property
+    def message(self) -> str:
+        summary = self.run.status.condition(ConditionType.SUCCEEDED)
+        assert summary is not None
+        return summary.message
 
 
 def with_gate(world: World, **gate: Any) -> None:

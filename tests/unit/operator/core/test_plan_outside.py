@@ -1,0 +1,106 @@
+"""How attempts are paced, charged and waited for when others than the stage end them."""
+
+from __future__ import annotations
+
+import pytest
+
+from alignment_api.conditions import Reason
+from alignment_api.names import StageName
+from alignment_operator.core.observed import Leftover
+from support.runs import at, run
+
+from .world import World, with_spec
+
+PREPARE = StageName.PREPARE
+
+
+def test_attempts_that_are_ended_as_soon_as_they_begin_come_slower_and_slower() -> None:
+    world = World(run(backoffLimit=0))
+    pauses = []
+    for attempt in range(1, 8):
+        pause = world.look().requeue_seconds or 0.0
+        world.seconds += pause
+        world.look()
+        pauses.append(pause)
+        world.begin(f"notes-prepare-{attempt}")
+        world.look()
+        world.seconds += 1
+        world.fail(f"notes-prepare-{attempt}", 143)
+    assert pauses == [0, 0, 0, 0, 10, 20, 40]
+    assert world.run.status.stage(PREPARE).failures == 0
+
+
+@pytest.mark.parametrize("code", [143, 137])
+def test_a_pod_that_is_evicted_for_what_it_did_itself_counts_and_quotes_the_kubelet(code: int) -> None:
+    world = World(run(backoffLimit=1))
+    world.look()
+    world.begin("notes-prepare-1")
+    world.fail("notes-prepare-1", code)
+    world.change("notes-prepare-1", evicted='Usage of EmptyDir volume "scratch" exceeds the limit "10Gi".')
+    world.look()
+    failure = world.run.status.last_failure
+    assert failure is not None
+    assert (failure.reason, world.run.status.stage(PREPARE).failures) == ("Evicted", 1)
+    assert 'volume "scratch" exceeds the limit' in failure.message
+
+
+def test_a_failure_that_nobody_could_read_says_so() -> None:
+    world = World(run())
+    world.look()
+    world.begin("notes-prepare-1")
+    world.fail("notes-prepare-1", None)
+    world.change("notes-prepare-1", unread=True, message="Job has reached the specified backoff limit")
+    world.look()
+    failure = world.run.status.last_failure
+    assert failure is not None
+    assert failure.reason == "Deleted"
+    assert "its pod was deleted before anybody could read why" in failure.message
+
+
+def test_suspending_an_attempt_that_waits_costs_nothing_even_when_its_job_is_gone_before_the_status_says_so() -> (
+    None
+):
+    world = World(run(backoffLimit=0))
+    world.look()
+    with_spec(world, suspend=True)
+    world.look(write_status=False)
+    assert world.stopped == ["notes-prepare-1"]
+    del world.attempts["notes-prepare-1"]
+    world.look()
+    assert world.reason is Reason.SUSPENDED
+    assert world.run.status.stage(PREPARE).failures == 0
+    with_spec(world, suspend=False)
+    world.look()
+    assert world.started[-1] == "notes-prepare-2"
+
+
+def test_the_pod_of_a_deleted_attempt_is_waited_for_but_not_for_ever() -> None:
+    world = World(run())
+    world.look()
+    world.begin("notes-prepare-1")
+    world.look()
+    del world.attempts["notes-prepare-1"]
+    world.leftovers = (Leftover("notes-prepare-1-x", PREPARE, at(300)),)
+    world.look()
+    world.seconds += 10
+    assert world.look().requeue_seconds == 350
+    assert world.reason is Reason.RETRYING
+    assert "notes-prepare-1-x of a deleted attempt is being stopped" in world.message
+    assert world.started == ["notes-prepare-1"]
+    world.seconds = 360  # its node is gone: nobody will ever say that it has ended
+    world.look()
+    assert world.started[-1] == "notes-prepare-2"
+
+
+def test_what_the_cluster_refuses_is_tried_less_and_less_often() -> None:
+    world = World(run())
+    metadata = world.run.metadata.model_copy(update={"creation_timestamp": at(0)})
+    world.run = world.run.model_copy(update={"metadata": metadata})
+    world.refusal = "exceeded quota: count/jobs.batch"
+    pauses = []
+    for _ in range(20):
+        pauses.append(world.look().requeue_seconds or 0.0)
+        world.seconds += pauses[-1]
+    assert pauses[0] == 15
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 300
