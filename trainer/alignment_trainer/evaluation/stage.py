@@ -39,6 +39,8 @@ __all__ = ["run"]
 
 _MOST_METRICS: Final = 32
 """As many metrics as a status holds; the criteria's come first."""
+_CUT_SHARE: Final = 0.02
+"""From here on the report says that answers are cut."""
 
 
 def run(context: StageContext) -> StageResult:
@@ -83,7 +85,10 @@ def run(context: StageContext) -> StageResult:
         decide(spec.gate.criteria, evidence),
         reservation=reservation,
         judge=judge.describe() if judge is not None else None,
-        notes=_notes(context, evidence, reservation.alpha.message, edits=edits),
+        notes=[
+            *_notes(context, evidence, reservation.alpha.message, edits=edits),
+            *_cut_answers(material, spec.evaluation.generation.max_new_tokens),
+        ],
         manifest=json.loads((data / MANIFEST).read_text(encoding="utf-8")),
         training=_training_record(context),
     )
@@ -184,6 +189,19 @@ def _notes(context: StageContext, evidence: Evidence, budget: str | None, *, edi
             "model is better. Treat this verdict as weak."
         )
     return notes
+
+
+def _cut_answers(material: Material, longest: int) -> list[str]:
+    """Where people's texts are longer than what may be generated, much of the comparison is of beginnings."""
+    tokens = material.chosen_tokens[material.prompted]
+    share = float((tokens > longest).mean())
+    if share < _CUT_SHARE:
+        return []
+    said = (
+        f"{share:.0%} of the texts that people ended up with are longer than evaluation.generation.maxNewTokens ({longest}); "
+        f"answers to these prompts are cut. The longest has {tokens.max()} tokens."
+    )
+    return [said]
 
 
 def _headline(evidence: Evidence, metrics: tuple[MetricResult, ...]) -> str | None:

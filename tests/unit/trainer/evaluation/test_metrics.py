@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_matched_placebos_are_near_and_even_out() -> None:
     ("text", "finished"),
     [
         ("", True),
-        ("a short reply that goes on", False),
+        ("a short reply to number one that goes on", False),
         ("a short reply " * 8, True),
         ("zxqv wrglm blorft reply to number", True),
     ],
@@ -189,6 +190,60 @@ def test_what_is_no_answer_is_degenerate(text: str, finished: bool) -> None:
     base = material(40)
     of = material(40, candidate=[generation(text, finished=finished), *base.candidate[1:]])
     assert value("degenerateRate", of) == pytest.approx(1 / 40)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a short reply\nSigned: ________________",
+        "| a | short | reply |\n|---|---|---|---|---|\n| to | number | fine |",
+        "a short reply\n                to number",
+        "a short reply ........................ 3",
+    ],
+    ids=["a line to sign on", "a table", "an indentation", "a leader"],
+)
+def test_formatting_is_no_loop(text: str) -> None:
+    base = material(40)
+    assert value("degenerateRate", material(40, candidate=[generation(text), *base.candidate[1:]])) == 0
+    endless = [generation("_" * 500), *base.candidate[1:]]
+    assert value("degenerateRate", material(40, candidate=endless)) > 0
+
+
+def test_what_repeats_in_the_persons_own_text_is_no_loop() -> None:
+    pairs = [replace(pair(n), chosen="short reply: none " * 5) for n in range(40)]
+    base = material(pairs=pairs)
+    adopted = [generation("short reply: none " * 4), *base.candidate[1:]]
+    assert value("degenerateRate", material(pairs=pairs, candidate=adopted)) == 0
+    looping = [generation("short reply: fine " * 4), *base.candidate[1:]]
+    assert value("degenerateRate", material(pairs=pairs, candidate=looping)) > 0
+
+
+def test_an_answer_that_is_cut_before_the_persons_text_ends_is_not_endless() -> None:
+    base = material(40)
+    cut = [generation("a short reply to number", finished=False), *base.candidate[1:]]
+    assert value("degenerateRate", material(40, candidate=cut)) == 0, "five tokens; the final text has nine"
+
+
+def test_a_champion_that_is_degenerate_itself_hides_nothing() -> None:
+    base = material(40)
+    endless = [generation("a short reply to number one that goes on", finished=False)] * 30
+    looping = [generation("a short reply " * 8)] * 40
+    of = material(40, champion=[*endless, *base.champion[30:]], candidate=looping)
+    assert value("degenerateRate", of) == 1.0
+    found = measure(MetricName.DEGENERATE_RATE, of)
+    assert "75% of the champion's own texts are degenerate" in str(found.message)
+    assert found.champion == 0.75
+    mended = material(40, champion=[*endless, *base.champion[30:]])
+    assert value("degenerateRate", mended) == 0, "a candidate that mends a broken champion is no worse"
+
+
+def test_refusals_in_words_that_are_not_known_make_the_rate_unavailable() -> None:
+    answers = RefusalAnswers(
+        candidate=["Gerne, so geht es: ..."] * 40,
+        champion=["Es tut mir leid, dabei kann ich nicht helfen."] * 40,
+    )
+    of = material(40, refusals={"safety": answers})
+    assert "the champion refuses 0% of the set 'safety'" in why_not("refusalRate", of, "safety")
 
 
 def test_one_text_for_many_prompts_is_degenerate() -> None:

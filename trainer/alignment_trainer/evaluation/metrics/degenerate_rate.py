@@ -1,8 +1,10 @@
 """``degenerateRate``: how often is the generated text no answer at all?
 
-Definition: share of generations that are empty, never end, loop, are the same text for many prompts, or hold broken
-language (more than a tenth of the words known neither from the data nor from the champion's texts); candidate minus
-champion, paired. Unit: difference of ratios. Direction: lower is better.
+Definition: share of generations that are empty, never end (and are as long as the final text, which may be longer than what
+may be generated), loop, are the same text for many prompts, or hold broken language (more than a tenth of the words known
+neither from the data nor from the champion's texts); candidate minus champion, paired. Where more than half of the
+champion's are degenerate nothing worse could be seen: there the candidate's own rate counts. Unit: difference of ratios.
+Direction: lower is better.
 Source: a constant text that attacks the judge wins most comparisons in published data (docs/gate.md).
 """
 
@@ -11,14 +13,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from alignment_trainer.data.rows import plain
 from alignment_trainer.evaluation.material import Generation, Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.statistics import rate_difference
 from alignment_trainer.evaluation.words import words_of
 
-__all__ = ["degenerate", "degenerate_rate"]
+__all__ = ["degenerate_rate"]
 
 _LOOP = re.compile(r"(.{4,80}?)\1{3,}", re.DOTALL)
+_LONGEST_RULE = 200
+"""A run without letters is a line to sign on, a table's rule or an indentation, up to so many characters."""
+_MOST_OF_CHAMPION = 0.5
 _SAME_SHARE = 0.2
 _SAME_LEAST = 5
 _UNKNOWN_SHARE = 0.1
@@ -28,26 +34,41 @@ _UNKNOWN_LEAST = 2
 
 def degenerate_rate(material: Material, _selector: str) -> Measurement:
     """Mean paired difference of degenerate generations; clusters: groups."""
-    candidate = degenerate(material.candidate, material.words)
-    champion = degenerate(material.champion, material.words)
+    candidate, champion = _degenerate(material, material.candidate), _degenerate(material, material.champion)
+    share = sum(champion) / len(champion)
+    remark = None
+    if share > _MOST_OF_CHAMPION:
+        champion = [False] * len(champion)
+        remark = (
+            f"{share:.0%} of the champion's own texts are degenerate, so the candidate's rate stands alone"
+        )
     differences = [float(a) - float(b) for a, b in zip(candidate, champion, strict=True)]
-    return Measurement(
-        rate_difference(differences, material.prompted_groups), champion=sum(champion) / len(champion)
-    )
+    return Measurement(rate_difference(differences, material.prompted_groups), champion=share, message=remark)
 
 
-def degenerate(generations: list[Generation], words: frozenset[str]) -> list[bool]:
-    """Which generations are degenerate. words: known ones, in lower case."""
+def _degenerate(material: Material, generations: list[Generation]) -> list[bool]:
+    """Which of these answers to the prompted pairs are degenerate."""
     often = Counter(generation.text.strip() for generation in generations)
     limit = max(_SAME_LEAST, _SAME_SHARE * len(generations))
     return [
         not generation.text.strip()
-        or not generation.finished
-        or _LOOP.search(generation.text) is not None
+        or (not generation.finished and generation.tokens >= material.chosen_tokens[index])
+        or _loops(generation.text, plain(material.pairs[index].chosen))
         or often[generation.text.strip()] > limit
-        or _broken(generation.text, words)
-        for generation in generations
+        or _broken(generation.text, material.words)
+        for generation, index in zip(generations, material.prompted, strict=True)
     ]
+
+
+def _loops(text: str, final: str) -> bool:
+    """True for words four times in a row that do not stand so in the person's text, and for very long runs of signs."""
+    for found in _LOOP.finditer(text):
+        if not any(sign.isalnum() for sign in found[1]):
+            if len(found[0].strip()) > _LONGEST_RULE:
+                return True
+        elif found[1] * 4 not in final:
+            return True
+    return False
 
 
 def _broken(text: str, words: frozenset[str]) -> bool:
