@@ -52,13 +52,13 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
 
     from alignment_trainer.data.assemble import Assembly, assemble
     from alignment_trainer.data.exclusions import EXCLUSIONS
-    from alignment_trainer.data.lengths import ModelText, fits
+    from alignment_trainer.data.lengths import fits
     from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
     from alignment_trainer.data.split import Side
+    from alignment_trainer.data.vocabulary import read_text
     from alignment_trainer.evaluation.defaults import default_criteria
     from alignment_trainer.evaluation.prompts import rests_on_edits
     from alignment_trainer.evaluation.sets import read_sets
-    from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
     from alignment_trainer.planning import plan_run
     from alignment_trainer.storage import uris
@@ -69,7 +69,7 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     stores = open_stores(spec.storage)
     pins = pin_models(spec, stores, remember=False)
     read_sets(spec.evaluation, stores)
-    text = ModelText.load(lambda name: read_model_file(pins.model, name, stores, folder), pins.model.uri)
+    text = read_text(pins, stores, folder)
     erased = uris.join(spec.artifacts.uri, EXCLUSIONS)
     work = Assembly(
         store=stores,

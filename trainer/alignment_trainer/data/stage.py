@@ -16,15 +16,15 @@ from alignment_api.status import Pins, SourcesPin
 from alignment_trainer.data.assemble import Assembled, Assembly, assemble
 from alignment_trainer.data.exclusions import EXCLUSIONS
 from alignment_trainer.data.leaks import prove_no_leak
-from alignment_trainer.data.lengths import ModelText, fits
+from alignment_trainer.data.lengths import fits
 from alignment_trainer.data.limits import refuse_too_few, refuse_too_many_invalid
 from alignment_trainer.data.power import with_power
 from alignment_trainer.data.reading import SourceRead
 from alignment_trainer.data.snapshot import MANIFEST, described_files, read_split, write_split
 from alignment_trainer.data.split import Side
+from alignment_trainer.data.vocabulary import read_text
 from alignment_trainer.errors import DataError
 from alignment_trainer.evaluation.sets import read_sets
-from alignment_trainer.models.fetch import read_model_file
 from alignment_trainer.models.resolve import ModelPins, pin_models
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
@@ -46,9 +46,7 @@ def run(context: StageContext) -> StageResult:
     sets = read_sets(spec.evaluation, context.store).files
     folder = context.scratch / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    text = ModelText.load(
-        lambda name: read_model_file(pins.model, name, context.store, context.scratch), pins.model.uri
-    )
+    text = read_text(pins, context.store, context.scratch)
     tick = _ticker(context)
     erased = uris.join(spec.artifacts.uri, EXCLUSIONS)
     work = Assembly(
