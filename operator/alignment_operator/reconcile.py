@@ -26,7 +26,7 @@ from alignment_operator.events import Recorder
 from alignment_operator.gateway import Gateway
 from alignment_operator.observe import View, observe
 from alignment_operator.queue import Key
-from alignment_operator.records import RunRecord, job_record, pod_record, run_record
+from alignment_operator.records import JobRecord, RunRecord, job_record, pod_record, run_record
 from alignment_operator.store import Store
 from alignment_operator.waiting import WaitingWords
 
@@ -102,7 +102,7 @@ class Reconciler:
         if active:
             await self._confirm_unchanged(stored)
         for job in active:
-            await self._gateway.delete_job(job.key, job.uid)
+            await self._delete(job)
 
     # -- observing ----------------------------------------------------------------------------------
 
@@ -184,15 +184,21 @@ class Reconciler:
         job = next((j for j in self._store.jobs(stored.uid) if j.key.name == action.name), None)
         if job is None or job.deleting:
             return
+        if not await self._delete(job):
+            raise _Again
+
+    async def _delete(self, job: JobRecord) -> bool:
+        """Delete a Job; False when a live reading finds it ended or gone, or on its way."""
         raw = await self._gateway.get_job(job.key)
         live = job_record(raw) if raw is not None else None
-        if live is None or live.uid != job.uid or live.over or live.deleting:
-            if live is None:
-                self._store.drop_job(job.key)
-            else:
-                self._store.put_job(live)
-            raise _Again
+        if live is None:
+            self._store.drop_job(job.key)
+            return False
+        if live.uid != job.uid or live.over or live.deleting:
+            self._store.put_job(live)
+            return False
         await self._gateway.delete_job(job.key, job.uid)
+        return True
 
     async def _start(self, stored: RunRecord, action: StartStage) -> bool:
         """Create the attempt's Job, or adopt the one that is there; False when the name belongs to someone else."""

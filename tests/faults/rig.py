@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from alignment_api.names import LABEL_RUN_UID, LABEL_STAGE
+from alignment_api.names import LABEL_RUN_UID, LABEL_STAGE, StageName
 from alignment_operator.core.jobs import PodDefaults
 from alignment_operator.errors import ApiError, Unreachable
 from alignment_operator.events import Recorder
@@ -79,7 +79,8 @@ class Step:
 class Scenario:
     """A story. script: ends of pods by stage; steps: what else happens, in this order.
 
-    quick_garbage: what is deleted is gone before the operator looks again.
+    swift: the rest of the cluster does all that it can between any two calls of the operator.
+    forgets: ended pods are removed before their Job ends; how they ended is known only to an operator that was there.
     """
 
     name: str
@@ -88,7 +89,8 @@ class Scenario:
     steps: tuple[Step, ...] = ()
     answer: Callable[[Any], Any] | None = None
     prepare: Callable[[Rig], object] = lambda _rig: None
-    quick_garbage: bool = False
+    swift: bool = False
+    forgets: bool = False
 
 
 class Crash(BaseException):
@@ -229,9 +231,8 @@ class Rig:
         if kind is FaultKind.STALE and method == "GET":
             return self.server.as_of(self.server.version - _STALE_CHANGES).handle(method, path, query, body)
         answer = self.server.handle(method, path, query, copy.deepcopy(body))
-        if method == "DELETE" and self.scenario.quick_garbage:
-            while self.server.collect_garbage():
-                pass
+        while self.scenario.swift and self.kubelet.step():
+            pass
         if kind is FaultKind.CRASH_AFTER:
             raise Crash
         if kind is FaultKind.TIMEOUT:
@@ -269,6 +270,12 @@ class Rig:
                 other["metadata"]["labels"][name] == labels[name] for name in (LABEL_STAGE, LABEL_RUN_UID)
             )
             assert not same or is_over(other), f"a second Job for a stage: {item['metadata']['name']}"
+        for pod in self.server.of("pods"):
+            same = all(
+                pod["metadata"]["labels"][name] == labels[name] for name in (LABEL_STAGE, LABEL_RUN_UID)
+            )
+            ended = pod["status"]["phase"] in ("Failed", "Succeeded")
+            assert not same or ended, f"{pod['metadata']['name']} runs beside {item['metadata']['name']}"
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -296,6 +303,11 @@ class Rig:
             elif plural != "events":
                 found[f"{plural}/{name}"] = _timeless(item)
         return found
+
+    def preemptions(self, stage: StageName) -> int:
+        """Counted as seen: an operator that was away cannot know of each, but it knows of most, and of none twice."""
+        stages = ((self.run or {}).get("status") or {}).get("stages") or []
+        return next((s.get("preemptions", 0) for s in stages if s["name"] == stage), 0)
 
     def created_jobs(self) -> list[str]:
         return [name for plural, _, name in self.server.created if plural == "jobs"]
@@ -331,6 +343,6 @@ def _differs(name: str) -> bool:
     return (
         name.endswith(("Time", "Timestamp", "Seconds", "edAt", "uid"))
         or name in ("time", "resourceVersion", "annotations")
-        or name == "preemptions"  # counted as seen: an operator that was away cannot know of all
+        or name == "preemptions"  # compared apart
         or "uid" in name
     )

@@ -11,7 +11,7 @@ from support.apiserver import Json, ServerError
 from support.kubelet import job_of
 from support.runs import FAILED, INCONCLUSIVE, result
 
-__all__ = ["POD_DELETED", "SCENARIOS"]
+__all__ = ["SCENARIOS"]
 
 
 def _running(stage: StageName, attempt: int = 1) -> Any:
@@ -22,6 +22,12 @@ def _running(stage: StageName, attempt: int = 1) -> Any:
         return job is not None and not is_over(job) and bool(rig.kubelet.holding)
 
     return holds
+
+
+def _waits_for_pod(rig: Rig) -> bool:
+    assert rig.run is not None
+    summary = next(c for c in rig.run["status"]["conditions"] if c["type"] == "Succeeded")
+    return "of a deleted attempt" in summary["message"]
 
 
 def _reason(reason: str) -> Any:
@@ -43,7 +49,6 @@ def _decide(rig: Rig) -> None:
 
 
 def _delete_job(rig: Rig) -> None:
-    rig.kubelet.release()
     rig.server.remove(("jobs", NAMESPACE, "notes-train-1"))
 
 
@@ -90,7 +95,14 @@ SCENARIOS = (
             "evaluate": ["lost", "75", "done"],
         },
     ),
+    Scenario(
+        "pods that are deleted, and removed as soon as they end",
+        spec={"backoffLimit": 1},
+        script={"prepare": ["delete", "1!", "done!"], "train": ["delete", "drain", "stop!", "done"]},
+        forgets=True,
+    ),
     Scenario("bad data", script={"prepare": ["65"]}),
+    Scenario("bad data whose pod is removed", script={"prepare": ["65!"]}, forgets=True),
     Scenario("too many failures", spec={"backoffLimit": 1}, script={"train": ["1", "1"]}),
     Scenario(
         "suspended and resumed",
@@ -116,7 +128,7 @@ SCENARIOS = (
                 _make_room,
             ),
         ),
-        quick_garbage=True,
+        swift=True,
     ),
     Scenario(
         "held and approved",
@@ -126,8 +138,11 @@ SCENARIOS = (
     ),
     Scenario(
         "Job deleted by hand",
-        script={"train": ["hold", "done"]},
-        steps=(Step(_running(StageName.TRAIN), _delete_job),),
+        script={"train": ["linger", "done"]},
+        steps=(
+            Step(_running(StageName.TRAIN), _delete_job),
+            Step(_waits_for_pod, lambda rig: rig.kubelet.release()),
+        ),
     ),
     Scenario(
         "preempted by its queue",
@@ -145,6 +160,12 @@ SCENARIOS = (
         spec={"pods": {"train": {"nodes": 2}}},
         script={"train": ["drain", "stop", "done", "done"]},
     ),
+    Scenario(
+        "a gang that breaks because one of it is drained",
+        spec={"backoffLimit": 0, "pods": {"train": {"nodes": 2}}},
+        script={"train": ["1!", "drain", "done", "done"]},
+        forgets=True,
+    ),
     Scenario("creation refused twice", prepare=_refuse_twice),
     Scenario(
         "deleted while training",
@@ -152,8 +173,3 @@ SCENARIOS = (
         steps=(Step(_running(StageName.TRAIN), lambda rig: rig.server.remove(RUN)),),
     ),
 )
-
-POD_DELETED = Scenario(
-    "pods deleted by hand", spec={"backoffLimit": 0}, script={"train": ["delete", "delete", "done"]}
-)
-"""Not for every fault: how a pod ended that is gone from the cluster dies with the operator that had read it."""

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from alignment_api.names import STAGES
 from faults.rig import CALL_FAULTS, EVENT_FAULTS, Fault, FaultKind, Rig, Scenario
-from faults.scenarios import POD_DELETED, SCENARIOS
+from faults.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 _STATUS_WRITES_MORE = 2
@@ -22,6 +23,8 @@ def _reference(scenario: Scenario) -> Rig:
 
 
 def _numbers(scenario: Scenario, kind: FaultKind) -> Iterable[int]:
+    if scenario.forgets and kind in (FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER):
+        return ()
     reference = _reference(scenario)
     return range(1, (reference.events if kind in EVENT_FAULTS else reference.calls) + 1)
 
@@ -38,19 +41,10 @@ def test_any_single_fault_leads_to_the_same_end(scenario: Scenario, kind: FaultK
         rig = asyncio.run(Rig(scenario, Fault(kind, number)).play())
         where = f"{scenario.name}: {kind} at {number}"
         assert rig.outcome() == reference.outcome(), where
+        assert all(abs(rig.preemptions(s) - reference.preemptions(s)) <= 1 for s in STAGES), where
         assert rig.created_jobs() == reference.created_jobs(), where
         assert not rig.server.idle_writes, where
         assert _status_writes(rig) <= _status_writes(reference) + _STATUS_WRITES_MORE, where
-
-
-@pytest.mark.parametrize("kind", [k for k in FaultKind if not k.startswith("crash")], ids=str)
-def test_deleting_a_pod_costs_no_attempt_though_its_job_fails_after_it_is_gone(kind: FaultKind) -> None:
-    for number in _numbers(POD_DELETED, kind):
-        rig = asyncio.run(Rig(POD_DELETED, Fault(kind, number)).play())
-        assert rig.reason == "Published", f"{kind} at {number}"
-        assert rig.run is not None
-        train = next(stage for stage in rig.run["status"]["stages"] if stage["name"] == "train")
-        assert (train.get("failures", 0), train["preemptions"]) == (0, 2), f"{kind} at {number}"
 
 
 def test_the_ladder_has_enough_rungs() -> None:
@@ -68,7 +62,9 @@ def test_the_ladder_has_enough_rungs() -> None:
         ("published", "Published"),
         ("gate failed", "GateFailed"),
         ("attempts that fail, are stopped and lose their result", "Published"),
+        ("pods that are deleted, and removed as soon as they end", "Published"),
         ("bad data", "DataInvalid"),
+        ("bad data whose pod is removed", "DataInvalid"),
         ("too many failures", "StageFailed"),
         ("suspended and resumed", "Published"),
         ("suspended while it waits for room", "Published"),
@@ -76,6 +72,7 @@ def test_the_ladder_has_enough_rungs() -> None:
         ("Job deleted by hand", "Published"),
         ("preempted by its queue", "Published"),
         ("a gang, one of which is drained", "Published"),
+        ("a gang that breaks because one of it is drained", "Published"),
         ("creation refused twice", "Published"),
         ("deleted while training", ""),
     ],

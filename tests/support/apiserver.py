@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = ["ApiServer", "Change", "ServerError"]
@@ -202,20 +202,40 @@ class ApiServer:
         self._record("DELETED", key[0], item)
         return item
 
+    def tell_to_stop(self, pod: Json) -> bool:
+        """Mark a pod as deleted, as everybody but its kubelet may; False when it is marked already.
+
+        As in a real cluster the mark is the moment when it is killed at the latest.
+        """
+        if "deletionTimestamp" in pod["metadata"]:
+            return False
+        item = copy.deepcopy(pod)
+        grace = timedelta(seconds=item["spec"].get("terminationGracePeriodSeconds", 30))
+        item["metadata"]["deletionTimestamp"] = _written(self.clock() + grace)
+        self._store("MODIFIED", ("pods", item["metadata"]["namespace"], item["metadata"]["name"]), item)
+        return True
+
     def collect_garbage(self) -> bool:
-        """One step of the garbage collector; False when there is nothing to do."""
+        """One step of the garbage collector; False when there is nothing to do, or pods have to stop first."""
         living = {item["metadata"]["uid"] for item in self.objects.values()}
         for key, item in self.objects.items():
             owners = item["metadata"].get("ownerReferences") or []
-            if owners and not any(owner["uid"] in living for owner in owners):
-                self.remove(key)
+            if owners and not any(owner["uid"] in living for owner in owners) and self._take_away(key):
                 return True
             if "foregroundDeletion" in item["metadata"].get("finalizers", ()):
                 uid = item["metadata"]["uid"]
                 children = [k for k, i in self.objects.items() if _owned(i, uid)]
-                self.remove(children[0] if children else key)
-                return True
+                if not children:
+                    return self._take_away(key)
+                if any(self._take_away(child) for child in children):
+                    return True
         return False
+
+    def _take_away(self, key: ObjectKey) -> bool:
+        if key[0] == "pods":
+            return self.tell_to_stop(self.objects[key])
+        self.remove(key)
+        return True
 
     # -- watches --------------------------------------------------------------------------------------
 
@@ -255,7 +275,7 @@ class ApiServer:
 
     def time(self) -> str:
         """Now, as Kubernetes writes it."""
-        return self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _written(self.clock())
 
     def _store(self, kind: str, key: ObjectKey, item: Json) -> Json:
         # In place: objects keep the order in which they were created.
@@ -267,6 +287,10 @@ class ApiServer:
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
         self.history.append(Change(self.version, kind, plural, item))
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def matches(item: Json, query: Mapping[str, str]) -> bool:

@@ -1,7 +1,8 @@
 """What the rest of a cluster does with Jobs: pods come, run, end as scripted, and the Job learns of it.
 
 One small change per :meth:`Kubelet.step`, as several controllers would make them one after the other, so that a
-test can look between any two.
+test can look between any two. As in a real cluster a pod that was told to stop is removed as soon as it has stopped,
+and its Job says how that went only then.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from support.runs import result
 __all__ = ["DISRUPTED", "Kubelet"]
 
 Script = Mapping[str, list[str]]
-"""By stage, what becomes of its pods, one after the other: done, drain, stop, delete, lost, hold, or an exit code."""
+"""By stage, what becomes of its pods, one after the other.
+
+done; lost: ends well, its word is lost; stop: exits 143 by itself; drain, delete: told to stop, with and without a
+disruption; an exit code; each of these with ``!``: and the pod is removed at once. hold: runs until released, stops when
+told to; linger: as hold, but also takes its time to stop until released.
+"""
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 class Kubelet:
-    """Job controller, scheduler and kubelet in one. evidence: what evaluate reports, by keyword of ``result``."""
+    """Job controller, scheduler and kubelet in one. answer: what a stage reports that ends well."""
 
     def __init__(
         self,
@@ -39,19 +45,24 @@ class Kubelet:
         self.answer = answer or (lambda request: result(request.stage, request))
         self.ip = ip
         self.holding: set[str] = set()
+        self.lingering: set[str] = set()
         self.full: set[str] = set()
         """Stages for whose pods there is no room."""
-        self._deleted: set[str] = set()
-        self._failed: set[str] = set()
-        self.runs_of: dict[str, int] = {}
+        self.ends: dict[str, list[tuple[str, str]]] = {}
+        """How pods of a Job ended, in order: index, and done, failed or disrupted. The Job counts them before they go."""
 
     def step(self) -> bool:
         """Make one change; False when there is nothing to do but wait."""
-        return any(self._job(job) for job in self.server.of("jobs")) or self.server.collect_garbage()
+        return (
+            any(self._stop(pod) for pod in self.server.of("pods"))
+            or any(self._job(job) for job in self.server.of("jobs"))
+            or self.server.collect_garbage()
+        )
 
     def release(self) -> None:
-        """Let pods that hold go on."""
+        """Let pods that hold or linger go on."""
         self.holding.clear()
+        self.lingering.clear()
         self.script = {stage: [e for e in ends if e != "hold"] for stage, ends in self.script.items()}
 
     # -- one Job --------------------------------------------------------------------------------------
@@ -64,42 +75,43 @@ class Kubelet:
             return False
         uid = job["metadata"]["uid"]
         pods = [p for p in self.server.of("pods") if p["metadata"]["ownerReferences"][0]["uid"] == uid]
+        living = [p for p in pods if p["status"].get("phase") not in ("Failed", "Succeeded")]
         if job["spec"].get("suspend"):
-            return self._evict(pods)
+            return any(self.server.tell_to_stop(pod) for pod in living)
         if (job.get("status") or {}).get("active") is None:
             self._status(job, {"active": job["spec"]["parallelism"], "startTime": self.server.time()})
             return True
-        living = [p for p in pods if p["status"].get("phase") not in ("Failed", "Succeeded")]
-        if self._remove_deleted(pods) or any(self._pod(job, pod) for pod in living):
-            return True
-        return self._judge(job, pods, living)
-
-    def _judge(self, job: Json, pods: list[Json], living: list[Json]) -> bool:
-        count = job["spec"]["completions"]
-        failed = [p for p in pods if p["status"].get("phase") == "Failed"]
-        disrupted = [p for p in failed if DISRUPTED in p["status"].get("conditions", ())]
+        ends = self.ends.get(uid, [])
         rule = job["spec"]["podFailurePolicy"]["rules"][0]["action"]
-        if disrupted and rule == "FailJob":
-            self._end(job, "Failed", "PodFailurePolicy", "Pod matching FailJob rule")
+        fatal = [kind for _, kind in ends if kind == "failed" or (kind == "disrupted" and rule == "FailJob")]
+        done = {index for index, kind in ends if kind == "done"}
+        missing = {str(index) for index in range(job["spec"]["completions"])} - done
+        missing -= {p["metadata"]["labels"].get(_INDEX, "0") for p in living}
+        if missing and not fatal and job["metadata"]["labels"][LABEL_STAGE] not in self.full:
+            self._create_pod(job, min(missing))
             return True
-        if len(failed) > len(disrupted) or job["metadata"]["uid"] in self._failed:
-            self._end(job, "Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        return any(self._pod(job, pod) for pod in living) or self._judge(job, living, fatal, missing)
+
+    def _judge(self, job: Json, living: list[Json], fatal: list[str], missing: set[str]) -> bool:
+        if fatal and living:
+            return any(self.server.tell_to_stop(pod) for pod in living)
+        if fatal:
+            reason, message = {
+                "disrupted": ("PodFailurePolicy", "Pod matching FailJob rule"),
+                "failed": ("BackoffLimitExceeded", "Job has reached the specified backoff limit"),
+            }[fatal[0]]
+            self._end(job, "Failed", reason, message)
             return True
-        done = [p for p in pods if p["status"].get("phase") == "Succeeded"]
-        if len(done) == count:
+        if not living and not missing:
             self._end(job, "Complete", "CompletionsReached", "")
-            return True
-        if len(living) + len(done) < count and job["metadata"]["labels"][LABEL_STAGE] not in self.full:
-            taken = {p["metadata"]["labels"].get(_INDEX) for p in living + done}
-            self._create_pod(job, next(i for i in range(count) if str(i) not in taken or count == 1))
             return True
         return False
 
-    def _create_pod(self, job: Json, index: int) -> None:
+    def _create_pod(self, job: Json, index: str) -> None:
         template = job["spec"]["template"]
         labels = {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
         if job["spec"]["completionMode"] == "Indexed":
-            labels[_INDEX] = str(index)
+            labels[_INDEX] = index
         owner = {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -129,6 +141,8 @@ class Kubelet:
 
     def _pod(self, job: Json, pod: Json) -> bool:
         name = pod["metadata"]["name"]
+        if "deletionTimestamp" in pod["metadata"]:
+            return False
         if pod["status"]["phase"] == "Pending":
             state = {"running": {"startedAt": self.server.time()}}
             self._pod_status(
@@ -139,14 +153,34 @@ class Kubelet:
             return False
         ends = self.script.get(job["metadata"]["labels"][LABEL_STAGE], [])
         end = ends.pop(0) if ends else "done"
-        if end == "hold":
+        if end in ("hold", "linger"):
             self.holding.add(name)
+            if end == "linger":
+                self.lingering.add(name)
             return False
+        if end in ("drain", "delete"):
+            if end == "drain":
+                pod = self._pod_status(pod, conditions=[DISRUPTED])
+            self.server.tell_to_stop(pod)
+            return True
         self._finish(pod, end)
         return True
 
+    def _stop(self, pod: Json) -> bool:
+        """One step of a pod that was told to stop: it exits, then it is removed."""
+        name, phase = pod["metadata"]["name"], pod["status"].get("phase")
+        if "deletionTimestamp" not in pod["metadata"] or name in self.lingering:
+            return False
+        if phase == "Running":
+            self._finish(pod, "143")
+        else:
+            self.server.remove(("pods", pod["metadata"]["namespace"], name))
+        return True
+
     def _finish(self, pod: Json, end: str) -> None:
-        code = {"done": 0, "lost": 0, "drain": 143, "stop": 143, "delete": 143}.get(end)
+        removed = end.endswith("!")
+        end = end.rstrip("!")
+        code = {"done": 0, "lost": 0, "stop": 143}.get(end)
         code = int(end) if code is None else code
         terminated: Json = {
             "exitCode": code,
@@ -162,37 +196,30 @@ class Kubelet:
         elif code in (64, 65, 75):
             reason = {64: "RequestInvalid", 65: "DataInvalid", 75: "StorageTrouble"}[code]
             terminated["message"] = StageFailure(reason=reason, message="because").to_termination_message()
-        if end == "delete":
-            self._deleted.add(pod["metadata"]["name"])
-        conditions = [DISRUPTED] if end == "drain" else []
-        self._pod_status(
+        disrupted = DISRUPTED in pod["status"].get("conditions", ())
+        kind = "done" if code == 0 else "disrupted" if disrupted else "failed"
+        self._count(pod, kind)
+        pod = self._pod_status(
             pod,
             phase="Succeeded" if code == 0 else "Failed",
-            conditions=conditions,
             containerStatuses=[{"name": "stage", "state": {"terminated": terminated}}],
         )
+        if removed:
+            self.server.tell_to_stop(pod)
 
-    def _evict(self, pods: list[Json]) -> bool:
-        for pod in pods:
-            self.server.remove(("pods", pod["metadata"]["namespace"], pod["metadata"]["name"]))
-            return True
-        return False
-
-    def _remove_deleted(self, pods: list[Json]) -> bool:
-        """A pod that a person deletes is gone before its Job has counted it."""
-        for pod in pods:
-            name = pod["metadata"]["name"]
-            if name in self._deleted and pod["status"]["phase"] == "Failed":
-                self._failed.add(pod["metadata"]["ownerReferences"][0]["uid"])
-                self.server.remove(("pods", pod["metadata"]["namespace"], name))
-                return True
-        return False
+    def _count(self, pod: Json, kind: str) -> None:
+        """Put a pod's end down for its Job; those of a Job that was suspended or deleted do not count."""
+        owner = pod["metadata"]["ownerReferences"][0]["uid"]
+        job = next((j for j in self.server.of("jobs") if j["metadata"]["uid"] == owner), None)
+        if job is not None and not job["spec"].get("suspend"):
+            index = pod["metadata"]["labels"].get(_INDEX, "0")
+            self.ends.setdefault(owner, []).append((index, kind))
 
     # -- writing --------------------------------------------------------------------------------------
 
-    def _pod_status(self, pod: Json, **status: Any) -> None:
+    def _pod_status(self, pod: Json, **status: Any) -> Json:
         key = ("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
-        self.server.change(key, status={**pod["status"], **status})
+        return self.server.change(key, status={**pod["status"], **status})
 
     def _status(self, job: Json, status: Json) -> None:
         key = ("jobs", job["metadata"]["namespace"], job["metadata"]["name"])
