@@ -1,8 +1,8 @@
 """Leader election through a Lease: of several replicas one works, the others are ready to.
 
 As client-go has it: a standby takes over when the Lease has not changed for its whole duration by the standby's own
-clock, so clocks of different machines are never compared. A leader that cannot renew in two thirds of that time
-stops working before anybody else may start. One that ends in order gives the Lease back at once.
+clock, so clocks of different machines are never compared. A leader that cannot renew in two thirds of that time,
+counted from when it sent the renewal that succeeded, stops working before anybody else may start. One that ends in order gives the Lease back at once.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Elector:
         self._seconds = seconds
         self._clock = clock
         self._held: Json | None = None
+        self._until = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
 
     @property
@@ -96,32 +97,28 @@ class Elector:
 
     async def _keep(self) -> None:
         """Renew; returns when that failed for two thirds of the duration, or somebody else holds the Lease."""
-        until = self._clock() + self._seconds * 2 / 3
-        while self._clock() < until:
+        while self._clock() < self._until:
             await asyncio.sleep(self._seconds / 5)
-            began = (
-                self._clock()
-            )  # others count from the moment of the renewal, which its answer only follows
             try:
-                async with asyncio.timeout(max(0.0, until - began)):
+                async with asyncio.timeout(max(0.0, self._until - self._clock())):
                     if not await self._try():
                         return
             except TimeoutError:
                 return
             except ApiError as error:
                 _log.warning("Lease %s not renewed: %s", self._lease, error)
-            else:
-                until = began + self._seconds * 2 / 3
 
     async def _try(self) -> bool:
         """Take or renew the Lease; False when somebody else holds it. Raises ApiError."""
+        sent = self._clock()  # an answer may come late; the others count from when the server took it in
         lease = await self._gateway.get_lease(self._lease)
         if lease is None:
             self._held = await self._gateway.create_lease(self._manifest())
-            return True
-        if not self._may_hold(lease):
+        elif self._may_hold(lease):
+            self._held = await self._gateway.replace_lease(self._renewed(lease))
+        else:
             return False
-        self._held = await self._gateway.replace_lease(self._renewed(lease))
+        self._until = sent + self._seconds * 2 / 3
         return True
 
     def _may_hold(self, lease: Json) -> bool:

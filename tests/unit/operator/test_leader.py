@@ -19,18 +19,22 @@ SECONDS = 1.0
 
 
 class Network:
-    """A replica's way to the server; cut: nothing comes through."""
+    """A replica's way to the server; cut: nothing comes through; late: answers to writes take so many seconds."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self.cut = False
+        self.late = 0.0
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str
     ) -> tuple[int, Mapping[str, str], Any]:
         if self.cut:
             raise Unreachable("cut")
-        return self._server.handle(method, path, query, body)
+        answer = self._server.handle(method, path, query, body)
+        if method != "GET":
+            await asyncio.sleep(self.late)
+        return answer
 
 
 class Quiet:
@@ -40,11 +44,12 @@ class Quiet:
 
 
 class Replica:
-    def __init__(self, server: ApiServer, name: str) -> None:
+    def __init__(self, server: ApiServer, name: str, seconds: float = SECONDS, late: float = 0.0) -> None:
         self.network = Network(server)
+        self.network.late = late
         bucket = TokenBucket(1000.0, 1000, time.monotonic)
         gateway = Gateway(self.network, bucket, Quiet(), time.monotonic)
-        self.elector = Elector(gateway, LEASE, identity=name, seconds=SECONDS, clock=time.monotonic)
+        self.elector = Elector(gateway, LEASE, identity=name, seconds=seconds, clock=time.monotonic)
         self.working = asyncio.Event()
         self.stopped = asyncio.Event()
         self.task = asyncio.ensure_future(self.elector.run(self._work))
@@ -89,6 +94,16 @@ async def test_a_leader_that_is_cut_off_stops_before_anybody_else_begins() -> No
     assert not first.working.is_set()
     await first.end()
     await second.end()
+
+
+async def test_a_leader_whose_renewal_is_answered_late_and_is_cut_off_then_stops_in_time() -> None:
+    began = time.monotonic()
+    replica = Replica(ApiServer(), "a", seconds=3.0, late=1.8)
+    await asyncio.wait_for(replica.working.wait(), 10)
+    replica.network.cut = True
+    await asyncio.wait_for(replica.stopped.wait(), 10)
+    assert time.monotonic() - began < 3.0, "another replica may work by now"
+    await replica.end()
 
 
 async def test_a_leader_that_died_is_followed_when_its_lease_has_run_out() -> None:
