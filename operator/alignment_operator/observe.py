@@ -69,7 +69,9 @@ def observe(
             continue  # recorded long ago
         if _lacks_last_word(attempt):
             unsettled.append(job)
-        if attempt.state is AttemptState.PENDING and not any(pod.words for pod in own):
+        if attempt.state is AttemptState.PENDING and not any(
+            pod.words for pod in own if pod.phase != "Failed"
+        ):
             mute.append((job, next((pod for pod in own if pod.starting), None)))
     observed = Observed(
         run=run,
@@ -88,7 +90,8 @@ def _leftovers(jobs: tuple[JobRecord, ...], pods: tuple[PodRecord, ...]) -> tupl
     return tuple(
         Leftover(pod.key.name, _STAGES[pod.stage], _time(pod.deletion))
         for pod in pods
-        if pod.job_uid not in known
+        if pod.job_uid  # labels may be copied along with a manifest
+        and pod.job_uid not in known
         and pod.stage in _STAGES
         and pod.ended is None
         and pod.phase not in ("Failed", "Succeeded")
@@ -124,7 +127,9 @@ def _attempt(
         and (together or ran)  # a gang works once all of it is there
     ):
         return replace(attempt, state=AttemptState.RUNNING)
-    return replace(attempt, started=None, message=words or next((pod.words for pod in pods if pod.words), ""))
+    waiting = [pod for pod in pods if pod.phase != "Failed"]
+    said = next((pod.words for pod in (*waiting, *pods) if pod.words), "")
+    return replace(attempt, started=None, message=words or said)
 
 
 def _succeeded(attempt: Attempt, job: JobRecord, leader: PodRecord | None) -> Attempt:

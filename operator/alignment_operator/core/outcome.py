@@ -59,11 +59,13 @@ def classify(attempt: Attempt) -> Outcome:
         return Outcome(
             OutcomeKind.FREE, "Disrupted", f"{attempt.name} was ended from outside.", exit_code=code
         )
-    reason, message = _words(attempt)
     kind = family(code) if code is not None else ExitFamily.COUNTED
+    reason, message = _words(attempt)
     if kind is ExitFamily.FINAL:
         return Outcome(OutcomeKind.FINAL, reason, message, ends_run=_run_reason(code, reason), exit_code=code)
     # What a pod was evicted for by its own doing would come again: free of charge, it would come for ever.
+    if attempt.evicted:
+        reason, message = "Evicted", f"{attempt.name} was evicted: {attempt.evicted}"
     free = kind is ExitFamily.UNCOUNTED and not attempt.evicted
     return Outcome(OutcomeKind.FREE if free else OutcomeKind.COUNTED, reason, message, exit_code=code)
 
@@ -89,8 +91,6 @@ def _words(attempt: Attempt) -> tuple[str, str]:
         return attempt.failure.reason, attempt.failure.message
     if attempt.unread:
         return "Deleted", f"{attempt.name} failed, and its pod was deleted before anybody could read why."
-    if attempt.evicted:
-        return "Evicted", f"{attempt.name} was evicted: {attempt.evicted}"
     if attempt.exit_code == _KILLED:
         return (
             "Killed",

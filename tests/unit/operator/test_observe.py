@@ -9,6 +9,7 @@ import pytest
 from alignment_api.names import StageName
 from alignment_api.stage import StageFailure, StageResult
 from alignment_operator.core.observed import Attempt, AttemptState
+from alignment_operator.core.outcome import OutcomeKind, classify
 from alignment_operator.observe import View, observe
 from alignment_operator.records import job_record, pod_record, run_record
 from support.objects import job, pod, run
@@ -167,6 +168,29 @@ def test_an_eviction_for_the_pods_own_doing_is_no_disruption() -> None:
     drained = evicted | {"conditions": [DISRUPTED]}
     attempt = seen(job(2, status=over("Failed")), pod(3, status=drained))
     assert (attempt.disrupted, attempt.evicted) == (True, "")
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_an_eviction_counts_in_the_kubelets_words_whatever_the_stage_said(code: int) -> None:
+    words = 'Usage of EmptyDir volume "scratch" exceeds the limit "10Gi".'
+    message = StageFailure(reason="Stopped", message="on request").to_termination_message()
+    evicted = ended(code, message=message) | {"reason": "Evicted", "message": words}
+    outcome = classify(seen(job(2, status=over("Failed")), pod(3, status=evicted)))
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.COUNTED, "Evicted")
+    assert words in outcome.message
+
+
+def test_the_words_of_a_pod_that_was_replaced_do_not_keep_the_next_one_from_being_asked() -> None:
+    evicted = {"phase": "Failed", "reason": "Evicted", "message": "low on disk", "conditions": [DISRUPTED]}
+    starting = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}
+    view = look(job(2), pod(3, name="a", uid="pod-0", status=evicted), pod(4, name="b", status=starting))
+    assert [at.uid for _, at in view.mute if at] == ["pod-1"]
+
+
+def test_labels_that_were_copied_leave_nothing_over() -> None:
+    stray = pod(3, status=running())
+    stray["metadata"]["ownerReferences"] = []
+    assert observe(run_record(run(1)).parse(), (), (pod_record(stray),)).observed.leftovers == ()
 
 
 def test_a_job_whose_pod_vanished_unread_says_so() -> None:
