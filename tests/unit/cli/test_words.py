@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,41 @@ def test_a_mistyped_command_is_answered_in_one_line(arguments: list[str], words:
     assert len(done.stderr.splitlines()) == 1
     assert "defect" not in done.stderr
     assert done.stdout == ""
+
+
+WITHOUT = """import sys
+class Absent:
+    def find_spec(name, *_):
+        if name.partition('.')[0] == {package!r}:
+            raise ModuleNotFoundError(f'No module named {{name}}', name=name)
+sys.meta_path.insert(0, Absent)
+sys.argv = ['align', *{arguments!r}]
+from alignment_cli.main import main
+main()"""
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("numpy", ["data", "check", "rows.jsonl"], "data"),
+        ("boto3", ["gc", "s3://artifacts/"], "data"),
+    ],
+)
+def test_what_is_not_installed_is_said_with_the_line_that_installs_it(
+    package: str, arguments: list[str], extra: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"preference": 1}\n', encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(package=package, arguments=arguments)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == AlignExit.OTHER
+    assert f"({package} is missing): pip install 'alignment-operator[{extra}]'" in done.stderr
+    assert "defect" not in done.stderr
 
 
 def test_the_version_is_the_one_that_is_installed() -> None:
