@@ -18,7 +18,7 @@ from support.embedded import Project, edits
 pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "quickstart.md"
-ELSEWHERE = ("pip ", "align demo", "helm ", "kubectl ")
+ELSEWHERE = ("make setup", "source ", "align demo", "helm ", "kubectl ")
 """Installation and the demo have tests of their own; a cluster is not here."""
 OUTCOMES = {"align run -f notes-1.yaml": {AlignExit.PUBLISHED, AlignExit.GATE_FAILED, AlignExit.UNDECIDED}}
 
