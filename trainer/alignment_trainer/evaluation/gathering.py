@@ -29,7 +29,7 @@ from alignment_trainer.evaluation.material import (
     RefusalAnswers,
 )
 from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
-from alignment_trainer.evaluation.placebo import Pool, match, placebo_edits
+from alignment_trainer.evaluation.placebo import CANDIDATES, Pool, match, placebo_edits
 from alignment_trainer.evaluation.prompts import draw_prompts
 from alignment_trainer.evaluation.scoring import encode, encode_prompt, score
 from alignment_trainer.evaluation.sets import Sets
@@ -104,8 +104,11 @@ class Gatherer:
         self._tick = tick
         self._done = 0
         tried = len(self._tried())
-        refused = sum(len(prompts) for prompts in self._sets.refusals.values())
-        self._steps = 4 * len(pairs) + (tried + 1) * count + 2 * refused
+        others = sum(map(len, self._sets.refusals.values())) + sum(map(len, self._sets.anchors.values()))
+        self._edited = [i for i, p in enumerate(pairs) if p.kind is Kind.EDIT and _single(p.rejected)]
+        controlled = min(len(self._edited), _PLACEBO_PAIRS)
+        # Twice each side of each pair, all answers and the candidate's once more, what is offered as placebo and taken.
+        self._steps = 4 * len(pairs) + (tried + 2) * count + (CANDIDATES + 1) * controlled + 2 * others
 
     @property
     def prompted(self) -> list[int]:
@@ -170,8 +173,18 @@ class Gatherer:
     def _advance(self, activity: str, done: int) -> None:
         self._tick(activity, min(self._done + done, self._steps), self._steps)
 
-    def _score(self, seat: Seat, sequences: list[tuple[list[int], int]], activity: str) -> Any:
-        return score(seat.model, sequences, seat.tokenizer.pad_token_id, lambda n: self._advance(activity, n))
+    def _score(
+        self, seat: Seat, sequences: list[tuple[list[int], int]], activity: str, planned: int | None = None
+    ) -> Any:
+        """planned: steps that this was counted as, where it is not one a sequence."""
+        steps = len(sequences) if planned is None else planned
+
+        def between(done: int) -> None:
+            self._advance(activity, done * steps // len(sequences))
+
+        found = score(seat.model, sequences, seat.tokenizer.pad_token_id, between)
+        self._done += steps
+        return found
 
     def _logps(self, seat: Seat, who: str) -> tuple[Logps, NDArray[np.int64]]:
         sides = {}
@@ -181,7 +194,6 @@ class Gatherer:
                 for pair in self._pairs
             ]
             sides[side] = self._score(seat, sequences, f"scoring, {who}")
-            self._done += len(self._pairs)
         return Logps(chosen=sides["chosen"].logps, rejected=sides["rejected"].logps), sides["chosen"].tokens
 
     def _answers(self, seat: Seat, prompts: list[Text], temperature: float, who: str) -> list[Answer]:
@@ -209,6 +221,7 @@ class Gatherer:
             seat.tokenizer.pad_token_id,
             lambda n: self._advance("comparing on generated texts", n),
         )
+        self._done += len(sequences)
         return Drift(compared.second_logps, compared.divergences)
 
     def _burden(self, answers: list[Answer]) -> float:
@@ -222,7 +235,7 @@ class Gatherer:
         self, seat: Seat, chosen: NDArray[np.float64]
     ) -> tuple[list[int], list[Text], NDArray[np.float64], int]:
         rng = random.Random("placebos")
-        edited = [i for i, p in enumerate(self._pairs) if p.kind is Kind.EDIT and _single(p.rejected)]
+        edited = self._edited
         if len(edited) > _PLACEBO_PAIRS:
             edited = sorted(rng.sample(edited, _PLACEBO_PAIRS))
         pool = Pool([plain(self._pairs[i].rejected) for i in edited])
@@ -234,7 +247,9 @@ class Gatherer:
             for i, texts in zip(edited, offered, strict=True)
             for text in texts
         ]
-        logps = self._score(seat, sequences, "scoring placebo edits").logps if sequences else np.zeros(0)
+        planned = CANDIDATES * len(edited)
+        found = self._score(seat, sequences, "scoring placebo edits", planned) if sequences else None
+        logps = np.zeros(0) if found is None else found.logps
         rows = np.split(logps, np.cumsum([len(texts) for texts in offered])[:-1]) if offered else []
         taken = match(chosen[edited], rows)
         kept = [
@@ -260,7 +275,9 @@ class Gatherer:
         ]
         return Placebos(
             indices=view.placebo_indices,
-            candidate=self._score(seat, sequences, "scoring placebo edits").logps,
+            candidate=self._score(
+                seat, sequences, "scoring placebo edits", min(len(self._edited), _PLACEBO_PAIRS)
+            ).logps,
             champion=view.placebo_logps,
             mean_gap=view.placebo_gap,
             unmatched=view.placebo_unmatched,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -57,9 +57,10 @@ def run(context: StageContext) -> StageResult:
     data = fetch_folder(snapshot, context.store(snapshot.uri), context.scratch / "snapshot")
     pairs = list(read_split(data, Side.HOLDOUT))
     edits = rests_on_edits(sum(pair.kind is Kind.EDIT for pair in pairs), len(pairs))
-    material = _gather(context, pairs, data)
+    steps = _Steps(context)
+    material = _gather(context, steps, pairs, data, judged=judge is not None)
     if judge is not None:
-        material = replace(material, judgements=_judged(context, judge, material))
+        material = replace(material, judgements=_judged(steps, judge, material))
 
     @cache
     def measured(name: MetricName, selector: str) -> Measurement:
@@ -106,14 +107,29 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _gather(context: StageContext, pairs: list[Pair], data: Path) -> Material:
+@dataclass
+class _Steps:
+    """The stage's progress as one sequence: gathering, then with a judge one step for each comparison."""
+
+    context: StageContext
+    gathered: int = 0
+    compared: int = 0
+
+    def gather(self, activity: str, done: int, total: int) -> None:
+        self.gathered = total
+        self._tell(activity, done)
+
+    def judge(self, done: int) -> None:
+        self._tell("judging", self.gathered + done)
+
+    def _tell(self, activity: str, done: int) -> None:
+        self.context.raise_if_stopped()
+        self.context.progress.update(done, self.gathered + self.compared, activity=activity)
+
+
+def _gather(context: StageContext, steps: _Steps, pairs: list[Pair], data: Path, *, judged: bool) -> Material:
     request = context.request
     assert request.pins is not None  # noqa: S101  the contract: only prepare has none
-
-    def tick(activity: str, done: int, total: int) -> None:
-        context.raise_if_stopped()
-        context.progress.update(done, total, activity=activity)
-
     work = Gatherer(
         pairs,
         request.spec.evaluation,
@@ -121,24 +137,20 @@ def _gather(context: StageContext, pairs: list[Pair], data: Path) -> Material:
         seed=request.spec.training.seed,
         words=data_words(data),
         sets=load_sets(context, data),
-        tick=tick,
+        tick=steps.gather,
     )
+    steps.compared = len(work.prompted) if judged else 0
     champion = load_seat(context, request.pins.champion)
     view = work.champion(champion)
     return work.candidate(load_seat(context, request.inputs[StageName.TRAIN]), view, champion)
 
 
-def _judged(context: StageContext, judge: Judge, material: Material) -> list[Judgement]:
+def _judged(steps: _Steps, judge: Judge, material: Material) -> list[Judgement]:
     comparisons = [
         Comparison(material.pairs[index].prompt, ours.text, theirs.text)
         for index, ours, theirs in zip(material.prompted, material.candidate, material.champion, strict=True)
     ]
-
-    def between(done: int) -> None:
-        context.raise_if_stopped()
-        context.progress.update(done, len(comparisons), activity="judging")
-
-    return judgements(judge, comparisons, between)
+    return judgements(judge, comparisons, steps.judge)
 
 
 def _write(folder: Path, report: Report, material: Material) -> None:

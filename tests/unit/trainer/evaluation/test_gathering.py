@@ -79,3 +79,21 @@ def test_the_best_temperature_is_that_of_the_edits_alone(seat: Seat) -> None:
     finals = [str(p.chosen) for p in pairs[:20]]
     expected = edit_distances(view.best[:20], finals).mean()
     assert view.temperatures[view.temperature] == pytest.approx(expected)
+
+
+def test_progress_never_goes_back_and_ends_where_it_said(seat: Seat) -> None:
+    told: list[tuple[int, int]] = []
+    sets = Sets(anchors={"general": ["some text", "and more"]}, refusals={"safety": ["a prompt"]})
+    work = Gatherer(
+        [pair(n) for n in range(24)],
+        SPEC,
+        maximum=128,
+        seed=0,
+        sets=sets,
+        tick=lambda _activity, done, total: told.append((done, total)),
+    )
+    work.candidate(seat, work.champion(seat), seat)
+    assert told == sorted(told)
+    assert len({total for _, total in told}) == 1
+    done, total = told[-1]
+    assert done == total
