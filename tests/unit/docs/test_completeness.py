@@ -111,6 +111,12 @@ def test_every_entry_is_about_a_reason_that_somebody_gives() -> None:
                 assert reason in words, f"docs/{page}: nobody gives {reason}"
 
 
+def test_the_site_lists_every_page_once() -> None:
+    listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {path.name for path in DOCS.glob("*.md")} | {"adr/README.md"}
+
+
 def test_no_page_tells_where_it_was_written() -> None:
     for page in pages():
         text = page.read_text(encoding="utf-8")
