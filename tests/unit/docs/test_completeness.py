@@ -111,6 +111,18 @@ def test_every_entry_is_about_a_reason_that_somebody_gives() -> None:
                 assert reason in words, f"docs/{page}: nobody gives {reason}"
 
 
+def test_the_map_of_the_architecture_leads_to_files_that_exist() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+\? \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        # The first is named from the top, those beside it from wherever they stand together.
+        first, *others = re.findall(r"`([\w-]+/[\w./-]+|[\w-]+\.\w+)`", row) or [""]
+        assert (ROOT / first).exists(), row
+        for other in others:
+            assert any((place / other).exists() for place in ((ROOT / first), *(ROOT / first).parents)), row
+
+
 def test_the_site_lists_every_page_once() -> None:
     listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(listed) == len(set(listed))
