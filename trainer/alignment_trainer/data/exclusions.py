@@ -68,7 +68,7 @@ def add_exclusions(uri: str, names: Sequence[Mapping[str, str]], store: ObjectSt
         if store.stat(uri) is not None:
             present, info = store.get(uri)
             etag = info.etag
-        known = set(present.decode("utf-8").splitlines())
+        known = set(present.decode("utf-8").split("\n"))
         lines = [json.dumps(dict(sorted(row.items())), ensure_ascii=False) for row in names]
         added = "".join(f"{line}\n" for line in lines if line not in known)
         if not added:

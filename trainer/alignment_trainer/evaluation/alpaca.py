@@ -78,7 +78,7 @@ def read_preferences(path: Path) -> list[float | None]:
         rows: list[Any] = (
             json.loads(text)
             if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
         )
     except json.JSONDecodeError as error:
         raise DataError(

@@ -79,7 +79,7 @@ def read_sums(store: ObjectStore, folder: str) -> dict[str, str] | None:
         return None
     data, _ = store.get(uri)
     sums = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8", "replace").removesuffix("\n").split("\n"), 1):
         found = _LINE.fullmatch(line)
         if found is None or found[2].startswith("/") or ".." in found[2].split("/"):
             raise RequestError(

@@ -204,7 +204,8 @@ class _Scrub:
 
     def lines(self, path: Path) -> bool:
         """One JSON object a line."""
-        before = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): generated texts may hold characters that Python takes for the end of a line.
+        before = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         after = [line for line in before if line.strip() and not self.concerns(json.loads(line))]
         if after != before:
             path.write_text("".join(f"{line}\n" for line in after), encoding="utf-8")

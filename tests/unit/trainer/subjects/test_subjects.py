@@ -111,7 +111,10 @@ class World:
         local = self.folder / f"evaluation-{request.run.name}"
         local.mkdir()
         lines = [
-            json.dumps({"pairId": p.pair_id, "prompt": p.prompt, "final": p.chosen, "candidate": "x"})
+            json.dumps(
+                {"pairId": p.pair_id, "prompt": p.prompt, "final": p.chosen, "candidate": "x\u2028y\x85z"},
+                ensure_ascii=False,
+            )
             for p in pairs
         ]
         (local / "generations.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -247,7 +250,8 @@ def test_generations_and_scores_of_erased_pairs_go_and_the_rest_stays(world: Wor
     assert done.evaluations == (f"{work.request.folder}evaluation/",)
     assert done.versions == ()
     folder = Path(work.request.folder.removeprefix("file://")) / "evaluation"
-    ids = [json.loads(line)["pairId"] for line in (folder / "generations.jsonl").read_text().splitlines()]
+    left = (folder / "generations.jsonl").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    ids = [json.loads(line)["pairId"] for line in left]
     scored = pq.read_table(folder / "scores.parquet").column("pair_id").to_pylist()
     assert ids == scored == [p.pair_id for p in world.pairs(work)[Side.HOLDOUT]]
     assert victim.pair_id not in ids
