@@ -67,4 +67,4 @@ def show(picture: RenderableType) -> None:
         return
     with console().capture() as captured:
         console().print(picture)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().removesuffix("\n").split("\n")))

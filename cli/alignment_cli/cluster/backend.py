@@ -123,11 +123,8 @@ class ClusterBackend:
         said = "\n".join(lines) or words.strip() or "kubectl failed without a word"
         if not any(trouble in said for trouble in _UNREACHABLE):
             return said
-        where = (
-            ""
-            if self._options
-            else f" There is no {DEFAULT_STATE} here; --state DIR names runs of this machine."
-        )
+        here = bool(self._options) or DEFAULT_STATE.is_dir()
+        where = "" if here else f" There is no {DEFAULT_STATE} here; --state DIR names runs of this machine."
         return f"No cluster answers: {said}{where}"
 
 

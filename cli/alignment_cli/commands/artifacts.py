@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment_cli.backend import choose
-from alignment_cli.commands.options import Context, Endpoint, Name, Namespace, OutputOption, State, as_folder
+from alignment_cli.commands.options import (
+    Context,
+    Endpoint,
+    Name,
+    Namespace,
+    OutputOption,
+    State,
+    as_folder,
+    make_sure,
+)
 from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, counted, emit, say
 
@@ -78,7 +87,9 @@ def delete(
         bool,
         typer.Option("--artifacts", help="Also delete what the run has stored; published versions stay."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")
+    ] = False,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -87,8 +98,7 @@ def delete(
     backend = choose(state, namespace, context)
     run = backend.get(name)
     what = f"run {name}" + (" and its artifacts" if artifacts else "")
-    if not yes and sys.stdin.isatty() and not typer.confirm(f"Delete {what}?"):
-        raise typer.Exit(1)
+    make_sure(f"Delete {what}?", yes=yes)
     if not artifacts:
         backend.delete(name)
         say(f"Deleted {what}.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from alignment_api.exitcodes import AlignExit
 from alignment_cli.errors import CommandError
 from alignment_cli.output import Output
 
@@ -20,6 +22,7 @@ __all__ = [
     "as_folder",
     "as_folders",
     "as_uri",
+    "make_sure",
 ]
 
 
@@ -52,6 +55,19 @@ def as_folder(text: str) -> str:
 def as_folders(texts: list[str] | None) -> list[str] | None:
     """As :func:`as_folder`, for an option that may be given several times."""
     return [as_folder(text) for text in texts] if texts else texts
+
+
+def make_sure(question: str, *, yes: bool) -> None:
+    """Ask before something is gone for good. yes: it was said beforehand; a script must say it.
+
+    Raises CommandError where nobody can be asked, typer.Exit where they do not want it.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError(f"{question} There is no terminal to ask on; --yes says so beforehand.")
+    if not typer.confirm(question):
+        raise typer.Exit(AlignExit.OTHER)
 
 
 Name = Annotated[str, typer.Argument(help="Name of the run.", show_default=False, autocompletion=_names)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignment_cli.commands.options import Endpoint, OutputOption, as_folder, as_folders
+from alignment_cli.commands.options import Endpoint, OutputOption, as_folder, as_folders, make_sure
 from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
@@ -82,7 +81,9 @@ def erase(
     publish: _Publish = None,
     endpoint: Endpoint = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Take a record, person or group out of all that runs have stored, and keep it out of later runs.
@@ -97,7 +98,7 @@ def erase(
         from alignment_trainer.subjects.erase import erase as remove
         from alignment_trainer.subjects.trace import trace as look
 
-        if dry_run or (sys.stdin.isatty() and not yes):
+        if dry_run or not yes:
             found = look(artifacts, subject, stores, publish_uris=publish_uris)
             if output is Output.TEXT:
                 _tell(found)
@@ -105,8 +106,7 @@ def erase(
                 emit(found.to_wire() | {"affectedVersions": list(found.affected_versions)}, output)
             if dry_run:
                 return
-            if not typer.confirm(f"Erase {counted(len(names), 'name')} from everything below {artifacts}?"):
-                raise typer.Exit(1)
+            make_sure(f"Erase {counted(len(names), 'name')} from everything below {artifacts}?", yes=yes)
         done = remove(artifacts, subject, stores, Path(scratch), publish_uris=publish_uris)
     if output is not Output.TEXT:
         emit(done.to_wire(), output)

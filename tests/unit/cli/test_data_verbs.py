@@ -126,6 +126,14 @@ def test_an_empty_variable_names_no_folder(verb: list[str]) -> None:
     assert "it is empty" in done.output
 
 
+def test_nothing_is_erased_where_nobody_can_be_asked(artifacts: str) -> None:
+    before = align("trace", "nurse1", "--artifacts", artifacts).stdout
+    done = CliRunner().invoke(app, ["erase", "nurse1", "--artifacts", artifacts], input="y\n")
+    assert isinstance(done.exception, CommandError)
+    assert "--yes" in done.exception.message
+    assert align("trace", "nurse1", "--artifacts", artifacts).stdout == before
+
+
 def test_a_dry_run_erases_nothing(artifacts: str) -> None:
     before = align("trace", "nurse1", "--artifacts", artifacts).stdout
     assert align("erase", "nurse1", "--artifacts", artifacts, "--dry-run").stdout == before

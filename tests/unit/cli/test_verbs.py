@@ -198,6 +198,14 @@ def test_what_has_ended_is_neither_suspended_nor_resumed(align: Shell, verb: str
     assert "align clone notes NEW" in error
 
 
+def test_a_script_must_say_that_it_means_to_delete(align: Shell) -> None:
+    align.run(Reason.GATE_FAILED, ConditionStatus.FALSE)
+    code, _, error = align("delete", "notes")
+    assert code == AlignExit.REQUEST_INVALID
+    assert "--yes" in error
+    assert align("status", "notes")[0] == 0, "it is still there"
+
+
 def test_a_clone_can_be_run_as_it_is(align: Shell) -> None:
     align.run(Reason.GATE_FAILED, ConditionStatus.FALSE)
     _, out, _ = align("clone", "notes", "notes-2")
