@@ -15,7 +15,7 @@ import yaml
 
 from alignment_api.conditions import ConditionStatus, ConditionType, Reason
 from alignment_api.exitcodes import AlignExit
-from alignment_api.names import StageName
+from alignment_api.names import StageName, run_folder
 from alignment_api.run import AlignmentRun
 from alignment_api.status import AlignmentRunStatus, Condition, Funnel, PublishedModel, StageStatus
 from alignment_cli import main as entry
@@ -121,6 +121,22 @@ def test_a_run_whose_store_cannot_be_reached_is_not_deleted_with_its_artifacts(
     assert "http://127.0.0.1:9" in error
     assert align.state.names() == ["notes"]
     assert align("delete", "notes", "--yes")[0] == 0, "without the artifacts no store is asked"
+    assert align.state.names() == []
+
+
+def test_deleting_with_the_artifacts_leaves_what_others_stored(align: Shell, tmp_path: Path) -> None:
+    artifacts = (tmp_path / "artifacts").as_uri() + "/"
+    run = align.state.create(runs.run(artifacts={"uri": artifacts}))
+    own = Path(run_folder(artifacts, "team", "notes", run.metadata.uid).removeprefix("file://"))
+    kept = tmp_path / "artifacts" / "runs" / "team" / "notes-of-another" / "data" / "train.parquet"
+    for path in (own / "data" / "train.parquet", own / "results" / "prepare.json", kept):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    code, out, _ = align("delete", "notes", "--artifacts", "--yes")
+    assert code == 0
+    assert f"2 objects below {own.as_uri()}/" in out
+    assert not own.exists()
+    assert kept.exists()
     assert align.state.names() == []
 
 
