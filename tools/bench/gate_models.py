@@ -195,7 +195,7 @@ class Lively:
 
     base: Seat
 
-    def check(self) -> None:
+    def check(self, _prompts: Sequence[Any]) -> None:
         """Always there."""
 
     def compare(self, comparisons: Sequence[Comparison], between: Callable[[int], None]) -> list[Judgement]:

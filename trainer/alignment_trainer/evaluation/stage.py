@@ -23,7 +23,7 @@ from alignment_trainer.evaluation.criteria import gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
 from alignment_trainer.evaluation.gathering import Gatherer, dump_generations
 from alignment_trainer.evaluation.judges import open_judge
-from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement, judgements
+from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement, judgements, require_answers
 from alignment_trainer.evaluation.ledger import ledger_uri, reserve
 from alignment_trainer.evaluation.loading import data_words, load_seat, load_sets
 from alignment_trainer.evaluation.material import Material
@@ -50,17 +50,19 @@ def run(context: StageContext) -> StageResult:
     request = context.request
     spec = request.spec
     judge = open_judge(context)
-    if judge is not None:
-        judge.check()
-    reservation = reserve(spec, request.run.uid, context.store(ledger_uri(spec)))
     snapshot = request.inputs[StageName.PREPARE]
     data = fetch_folder(snapshot, context.store(snapshot.uri), context.scratch / "snapshot")
     pairs = list(read_split(data, Side.HOLDOUT))
+    if judge is not None:
+        judge.check([pair.prompt for pair in pairs])
+    reservation = reserve(spec, request.run.uid, context.store(ledger_uri(spec)))
     edits = rests_on_edits(sum(pair.kind is Kind.EDIT for pair in pairs), len(pairs))
     steps = _Steps(context)
     material = _gather(context, steps, pairs, data, judged=judge is not None)
     if judge is not None:
-        material = replace(material, judgements=_judged(steps, judge, material))
+        told = _judged(steps, judge, material)
+        require_answers(told, last_attempt=request.attempt > spec.backoff_limit)
+        material = replace(material, judgements=told)
 
     @cache
     def measured(name: MetricName, selector: str) -> Measurement:

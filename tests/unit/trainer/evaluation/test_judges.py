@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alignment_trainer.errors import RequestError, TemporaryError
-from alignment_trainer.evaluation.judges.base import Comparison, Judgement, Outcome, judgements
+from alignment_trainer.evaluation.judges.base import (
+    Comparison,
+    Judgement,
+    Outcome,
+    judgements,
+    require_answers,
+)
 from alignment_trainer.evaluation.judges.http import Caps, ChatClient
 from alignment_trainer.evaluation.judges.openai import OpenAIJudge
 from alignment_trainer.evaluation.judges.prompt import messages, read_choice
@@ -92,17 +100,24 @@ def test_a_busy_endpoint_is_asked_again_after_the_time_it_names(tmp_path: Path) 
     replies = [(429, {"Retry-After": "7"}, {}), (503, {}, "busy"), (200, {}, "no json")]
     with judge_server(answer=fair, replies=replies) as server:
         judge = judge_at(server, tmp_path, waits=waits)
-        judge.check()
+        judge.check(["q"])
     assert len(server.requests) == 4
     assert waits[0] == 7
     assert waits[1:] == [1.0, 2.0]
 
 
-def test_what_keeps_failing_is_counted_as_failed_and_not_guessed(tmp_path: Path) -> None:
-    with judge_server(answer=fair, replies=[(500, {}, {})] * 10) as server:
+def test_what_keeps_failing_is_counted_as_unreached_and_not_guessed(tmp_path: Path) -> None:
+    with judge_server(answer=fair, replies=[(500, {}, {})] * 20) as server:
         found = compare(judge_at(server, tmp_path), (GOOD, BAD))
-    assert found == [Judgement(Outcome.FAILED)]
-    assert len(server.requests) == 10
+    assert found == [Judgement(Outcome.UNREACHED)]
+    assert len(server.requests) == 20, "five attempts for each order, and once more at the end"
+
+
+def test_an_endpoint_that_comes_back_is_asked_for_what_is_open(tmp_path: Path) -> None:
+    with judge_server(answer=fair, replies=[(503, {}, "away")] * 20) as server:
+        found = compare(judge_at(server, tmp_path), (GOOD, BAD), (BAD, GOOD))
+    assert [j.preference for j in found] == [1.0, 0.0]
+    assert len(server.requests) == 24
 
 
 def test_a_question_that_the_endpoint_cannot_take_fails_alone(tmp_path: Path) -> None:
@@ -119,7 +134,7 @@ def test_a_wrong_key_ends_the_run_before_any_generation(tmp_path: Path) -> None:
         judge_server(replies=[(401, {}, {})]) as server,
         pytest.raises(RequestError, match=r"check the key in evaluation\.judge\.secretRef") as caught,
     ):
-        judge_at(server, tmp_path).check()
+        judge_at(server, tmp_path).check(["q"])
     assert caught.value.reason == "JudgeRefused"
     assert "secret" not in caught.value.message.replace("secretRef", "")
 
@@ -129,7 +144,7 @@ def test_an_unknown_model_ends_the_run(tmp_path: Path) -> None:
         judge_server(replies=[(404, {}, {})]) as server,
         pytest.raises(RequestError, match="does not know m"),
     ):
-        judge_at(server, tmp_path).check()
+        judge_at(server, tmp_path).check(["q"])
 
 
 def test_an_endpoint_that_is_away_is_for_a_new_attempt(tmp_path: Path) -> None:
@@ -137,7 +152,7 @@ def test_an_endpoint_that_is_away_is_for_a_new_attempt(tmp_path: Path) -> None:
         gone = server.url
     client = ChatClient(gone, "m", None, Caps(100, 100_000), wait=Waits())
     with pytest.raises(TemporaryError, match="does not answer") as caught:
-        OpenAIJudge(client, tmp_path.as_uri(), LocalStore()).check()
+        OpenAIJudge(client, tmp_path.as_uri(), LocalStore()).check(["q"])
     assert caught.value.reason == "JudgeUnavailable"
 
 
@@ -192,6 +207,34 @@ def test_stopping_ends_the_judging(tmp_path: Path) -> None:
     assert len(server.requests) < 200
 
 
+@pytest.mark.parametrize("words", ["Let me think about both answers first", "A", ""])
+def test_a_judge_that_never_answers_in_the_form_ends_the_run_before_any_generation(
+    words: str, tmp_path: Path
+) -> None:
+    with (
+        judge_server(answer=lambda _first, _second: words) as server,
+        pytest.raises(RequestError, match="does not answer with one line VERDICT") as caught,
+    ):
+        judge_at(server, tmp_path).check(["q"])
+    assert caught.value.reason == "JudgeInvalid"
+
+
+def test_one_answer_out_of_form_does_not_end_a_run(tmp_path: Path) -> None:
+    answers = iter(["Well", "VERDICT: A"])
+    with judge_server(answer=lambda _first, _second: next(answers)) as server:
+        judge_at(server, tmp_path).check(["q"])
+
+
+def test_a_judge_that_went_away_is_for_a_new_attempt_and_the_last_one_goes_on_without() -> None:
+    told = [Judgement(Outcome.JUDGED, 1.0)] * 80 + [Judgement(Outcome.UNREACHED)] * 20
+    with pytest.raises(TemporaryError, match="20 of 100 prompts have no judgement") as caught:
+        require_answers(told, last_attempt=False)
+    assert caught.value.reason == "JudgeUnavailable"
+    require_answers(told, last_attempt=True)
+    require_answers(told[:85], last_attempt=False)
+    require_answers([Judgement(Outcome.FAILED)] * 100, last_attempt=False)
+
+
 @pytest.fixture(scope="module")
 def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real sequence classifier, two layers, random weights."""
@@ -228,7 +271,7 @@ def open_reward(folder: Path) -> Any:
 
 def test_a_reward_model_compares_scores_and_is_symmetric(reward_model: Path) -> None:
     judge = open_reward(reward_model)
-    judge.check()
+    judge.check(["q"])
     pairs = [("some words here", "others there"), ("x y z", "a longer answer than that"), ("same", "same")]
     straight = judge.compare([Comparison("q", a, b) for a, b in pairs], lambda _: None)
     swapped = judge.compare([Comparison("q", b, a) for a, b in pairs], lambda _: None)
@@ -252,4 +295,20 @@ def test_a_language_model_is_refused_as_a_judge(tmp_path: Path) -> None:
 
     save_tiny_model(tmp_path)
     with pytest.raises(RequestError, match="one label"):
-        open_reward(tmp_path).check()
+        open_reward(tmp_path).check(["q"])
+
+
+def test_a_reward_model_that_cannot_read_the_datas_form_is_refused_before_any_generation(
+    reward_model: Path, tmp_path: Path
+) -> None:
+    chat = [{"role": "user", "content": "q"}]
+    open_reward(reward_model).check(["q", chat])
+    folder = tmp_path / "bare"
+    shutil.copytree(reward_model, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    bare = {k: v for k, v in config.items() if k not in {"chat_template", "eos_token"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(bare), encoding="utf-8")
+    for prompt, needed in (("q", "an end token"), (chat, "a chat template")):
+        with pytest.raises(RequestError, match=f"it needs {needed}") as caught:
+            open_reward(folder).check([prompt])
+        assert caught.value.reason == "JudgeInvalid"

@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from alignment_trainer.data.rows import Text
+from alignment_trainer.errors import TemporaryError
 
-__all__ = ["Comparison", "Judge", "Judgement", "Outcome", "judgements"]
+__all__ = [
+    "MISSING_SHARE",
+    "Comparison",
+    "Judge",
+    "Judgement",
+    "Outcome",
+    "judgements",
+    "require_answers",
+]
+
+MISSING_SHARE: Final = 0.1
+"""More prompts than this without a judgement make win rates unavailable: what is missing is seldom missing at random."""
 
 
 class Outcome(StrEnum):
@@ -19,7 +31,9 @@ class Outcome(StrEnum):
     ABSTAINED = "abstained"
     """The judge answered, but not with a judgement."""
     FAILED = "failed"
-    """There was no answer, after all retries."""
+    """It could not be answered: the endpoint refused the question, or a score is no number."""
+    UNREACHED = "unreached"
+    """Nobody answered, after all retries: the endpoint was away, or kept failing."""
     CAPPED = "capped"
     """It was not asked: maximumRequests or maximumTokens were reached."""
 
@@ -44,8 +58,11 @@ class Judgement:
 class Judge(Protocol):
     """Compares answers. Built by ``open_judge``; used once per evaluation."""
 
-    def check(self) -> None:
-        """Fail early, before any GPU time is spent: RequestError for what the person must change, TemporaryError else."""
+    def check(self, prompts: Sequence[Text]) -> None:
+        """Fail early, before any GPU time is spent: RequestError for what the person must change, TemporaryError else.
+
+        prompts: of the holdout; some judges read only some forms.
+        """
         ...
 
     def compare(self, comparisons: Sequence[Comparison], between: Callable[[int], None]) -> list[Judgement]:
@@ -67,3 +84,17 @@ def judgements(
     for number, judgement in zip(differing, asked, strict=True):
         told[number] = judgement
     return told
+
+
+def require_answers(told: Sequence[Judgement], *, last_attempt: bool) -> None:
+    """Raise TemporaryError where a judge was away for too many prompts: the answers it gave are kept, so a new attempt is cheap.
+
+    last_attempt: there is no other; the metric is then unavailable, and its criterion Inconclusive.
+    """
+    unreached = sum(judgement.outcome is Outcome.UNREACHED for judgement in told)
+    if unreached > MISSING_SHARE * len(told) and not last_attempt:
+        raise TemporaryError(
+            f"The judge stopped answering: {unreached} of {len(told)} prompts have no judgement. The next attempt asks for "
+            "these again.",
+            reason="JudgeUnavailable",
+        )

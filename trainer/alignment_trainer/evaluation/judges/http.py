@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from alignment_trainer.errors import RequestError
 
-__all__ = ["CapReached", "Caps", "ChatClient", "NoAnswer"]
+__all__ = ["ANSWER_TOKENS", "CapReached", "Caps", "ChatClient", "NoAnswer"]
 
 _RETRIED: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_ANSWER_TOKENS: Final = 16
+ANSWER_TOKENS: Final = 16
 _TIMEOUT_SECONDS: Final = 120.0
 _CHARACTERS_PER_TOKEN: Final = 4
 
@@ -75,9 +75,9 @@ class ChatClient:
             "model": self.model,
             "messages": messages,
             "temperature": 0,
-            "max_tokens": _ANSWER_TOKENS,
+            "max_tokens": ANSWER_TOKENS,
         }
-        estimated = sum(len(m["content"]) for m in messages) // _CHARACTERS_PER_TOKEN + _ANSWER_TOKENS
+        estimated = sum(len(m["content"]) for m in messages) // _CHARACTERS_PER_TOKEN + ANSWER_TOKENS
         why = "no attempt was made"
         for attempt in range(self.attempts):
             self.caps.take(estimated)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Final
 
+from alignment_trainer.data.rows import Text
 from alignment_trainer.errors import RequestError, TemporaryError
 from alignment_trainer.evaluation.judges.base import Comparison, Judgement, Outcome
-from alignment_trainer.evaluation.judges.http import CapReached, ChatClient, NoAnswer
+from alignment_trainer.evaluation.judges.http import ANSWER_TOKENS, CapReached, ChatClient, NoAnswer
 from alignment_trainer.evaluation.judges.prompt import PROMPT_DIGEST, Choice, messages, read_choice
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.store import ObjectStore
@@ -23,6 +24,8 @@ from alignment_trainer.storage.store import ObjectStore
 __all__ = ["OpenAIJudge"]
 
 _AT_ONCE: Final = 8
+_ROUNDS: Final = 2
+_CHECKS: Final = 3
 _CHOICES: Final = {Choice.FIRST: 1.0, Choice.SECOND: 0.0, Choice.TIE: 0.5}
 
 Answer = Choice | Outcome
@@ -38,12 +41,12 @@ class OpenAIJudge:
         name = hashlib.sha256(f"{client.url}\0{client.model}\0{PROMPT_DIGEST}".encode()).hexdigest()[:32]
         self._folder = uris.join(cache, name)
         self._cached = 0
-        self._reached = False
 
-    def check(self) -> None:
+    def check(self, _prompts: Sequence[Text]) -> None:
         """Ask something small. Raises RequestError or TemporaryError."""
         try:
-            self._client.ask(messages("Say yes.", "yes", "no"))
+            if any(self._answers_in_form() for _ in range(_CHECKS)):
+                return
         except CapReached:
             return
         except NoAnswer as error:
@@ -56,20 +59,31 @@ class OpenAIJudge:
                 f"The judge at {self._client.url} refuses chat completions ({error}); check evaluation.judge.",
                 reason="JudgeRefused",
             ) from None
+        raise RequestError(
+            f"The judge {self._client.model} at {self._client.url} does not answer with one line VERDICT: A, B or TIE within "
+            f"{ANSWER_TOKENS} tokens, asked {_CHECKS} times; every prompt would go without a judgement. Take a model that "
+            "follows the form (one that thinks aloud first does not).",
+            reason="JudgeInvalid",
+        )
+
+    def _answers_in_form(self) -> bool:
+        return read_choice(self._client.ask(messages("Say yes.", "yes", "no"))) is not None
 
     def compare(self, comparisons: Sequence[Comparison], between: Callable[[int], None]) -> list[Judgement]:
-        """Both orders of each comparison, several at once."""
+        """Both orders of each comparison, several at once; at the end those that nobody answered once more."""
         answers: dict[tuple[int, bool], Answer] = {}
+        open_ones = [(number, swapped) for number in range(len(comparisons)) for swapped in (False, True)]
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="judge")
         try:
-            waiting = {
-                pool.submit(self._ask, comparison, swapped=swapped): (number, swapped)
-                for number, comparison in enumerate(comparisons)
-                for swapped in (False, True)
-            }
-            for done in as_completed(waiting):
-                answers[waiting[done]] = done.result()
-                between(len(answers) // 2)
+            for _ in range(_ROUNDS):
+                waiting = {
+                    pool.submit(self._ask, comparisons[number], swapped=swapped): (number, swapped)
+                    for number, swapped in open_ones
+                }
+                for done in as_completed(waiting):
+                    answers[waiting[done]] = done.result()
+                    between(len(answers) // 2)
+                open_ones = [order for order in open_ones if answers[order] is Outcome.UNREACHED]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         return [
@@ -102,8 +116,8 @@ class OpenAIJudge:
             choice = read_choice(self._client.ask(question))
         except CapReached:
             return Outcome.CAPPED
-        except NoAnswer:
-            return Outcome.FAILED
+        except NoAnswer as error:
+            return Outcome.UNREACHED if error.transport else Outcome.FAILED
         if choice is None:
             return Outcome.ABSTAINED
         self._store.put(uri, json.dumps({"choice": str(choice)}).encode())
@@ -121,7 +135,7 @@ class OpenAIJudge:
 
 def _combined(straight: Answer, swapped: Answer) -> Judgement:
     """One judgement from both orders. Where one has no choice, its reason counts; failures before abstentions."""
-    for reason in (Outcome.CAPPED, Outcome.FAILED, Outcome.ABSTAINED):
+    for reason in (Outcome.CAPPED, Outcome.UNREACHED, Outcome.FAILED, Outcome.ABSTAINED):
         if reason in (straight, swapped):
             return Judgement(reason)
     assert isinstance(straight, Choice)  # noqa: S101  no reason was found above

@@ -30,8 +30,8 @@ class RewardModelJudge:
         self._precision = precision
         self._maximum = maximum
 
-    def check(self) -> None:
-        """Read the model's configuration. Raises RequestError when it is no reward model."""
+    def check(self, prompts: Sequence[Text]) -> None:
+        """Read configuration and tokenizer. Raises RequestError when it is no reward model, or cannot read these prompts."""
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(self._folder, trust_remote_code=False)
@@ -42,6 +42,11 @@ class RewardModelJudge:
                 "sequence classification model with one label. Name another in evaluation.judge.uri.",
                 reason="JudgeInvalid",
             )
+        tokenizer = self._load_tokenizer()
+        for form in (str, list):
+            prompt = next((prompt for prompt in prompts if isinstance(prompt, form)), None)
+            if prompt is not None:
+                self._require_form(tokenizer, prompt)
 
     def compare(self, comparisons: Sequence[Comparison], between: Callable[[int], None]) -> list[Judgement]:
         """Score both answers of each comparison."""
@@ -63,9 +68,33 @@ class RewardModelJudge:
         """The model and its digest."""
         return {"type": "RewardModel", "uri": self._uri, "digest": self._digest}
 
+    def _require_form(self, tokenizer: Any, prompt: Text) -> None:
+        form = "texts" if isinstance(prompt, str) else "conversations"
+        needed = (
+            "an end token (eos_token)" if isinstance(prompt, str) else "a chat template and a padding token"
+        )
+        try:
+            usable = _encoded(tokenizer, prompt, "yes", self._maximum) and tokenizer.pad_token is not None
+        except Exception as error:  # noqa: BLE001  templates and tokenizers raise what they like
+            usable, needed = False, f"{needed}: {type(error).__name__}"
+        if not usable:
+            raise RequestError(
+                f"The tokenizer of {self._uri} cannot encode the {form} of the holdout; it needs {needed}. Name another reward "
+                "model in evaluation.judge.uri.",
+                reason="JudgeInvalid",
+            )
+
+    def _load_tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
     def _load(self) -> tuple[Any, Any]:
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
         cuda = torch.cuda.is_available()
         low = cuda and self._precision is Precision.BFLOAT16
@@ -75,9 +104,7 @@ class RewardModelJudge:
             trust_remote_code=False,
             use_safetensors=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(self._folder, trust_remote_code=False)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer = self._load_tokenizer()
         model.config.pad_token_id = tokenizer.pad_token_id
         return model.to("cuda" if cuda else "cpu").eval(), tokenizer
 

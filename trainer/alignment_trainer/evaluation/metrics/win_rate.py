@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from alignment_trainer.evaluation.judges.base import Outcome
+from alignment_trainer.evaluation.judges.base import MISSING_SHARE, Outcome
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.statistics import proportion
 
 __all__ = ["judged", "win_rate"]
-
-_MISSING_SHARE = 0.1
-"""More prompts than this without a judgement make the metric unavailable: what is missing is seldom missing at random."""
 
 
 def win_rate(material: Material, _selector: str) -> Measurement:
@@ -41,7 +38,7 @@ def judged(material: Material) -> tuple[list[int], str | None]:
         for outcome in Outcome
         if outcome is not Outcome.JUDGED and counts[outcome]
     )
-    if missing > _MISSING_SHARE * total:
+    if missing > MISSING_SHARE * total:
         raise ValueError(
             f"the judge gave no judgement for {missing} of {total} prompts ({reasons}), more than a tenth"
         )
