@@ -7,6 +7,7 @@ what is a defect of ours.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import shutil
@@ -18,15 +19,17 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from alignment_api.exitcodes import StageExit
+from alignment_api.exitcodes import ExitFamily, StageExit, family
 from alignment_api.names import StageName
 from alignment_api.stage import StageRequest, StageResult
-from alignment_trainer.errors import DataError, RequestError
+from alignment_trainer.errors import DataError, RequestError, StageError
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.crew import Crew, read_crew
 from alignment_trainer.runtime.failures import explain
+from alignment_trainer.runtime.launcher import die_with_launcher, launch
 from alignment_trainer.runtime.progress import PROGRESS_FILE, ProgressReporter
 from alignment_trainer.runtime.request import read_request
-from alignment_trainer.runtime.results import existing_result, say_failure, say_result, store_result
+from alignment_trainer.runtime.results import existing_result, pass_on, say_failure, say_result, store_result
 from alignment_trainer.runtime.scratch import open_scratch
 from alignment_trainer.runtime.server import serve
 from alignment_trainer.storage.registry import Stores
@@ -54,8 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     _stop_on_signals(stop)
     try:
         request = read_request(parsed.request, StageName(parsed.stage))
-        result = run_stage(request, stop)
-        say_result(result)
+        crew = read_crew(request, os.environ)
+        if crew.size > 1 and crew.local is None:
+            return _lead(request, crew, [parsed.stage, "--request", str(parsed.request)], stop)
+        result = run_stage(request, stop, crew)
+        if crew.leads:
+            say_result(result)
     except Exception as error:  # noqa: BLE001  the one place where errors become exit codes
         return _fail(error)
     return StageExit.DONE
@@ -69,31 +76,67 @@ class _Parser(argparse.ArgumentParser):
         self.exit(StageExit.REQUEST_INVALID, f"{self.prog}: {message}\n")
 
 
-def run_stage(request: StageRequest, stop: threading.Event) -> StageResult:
-    """Carry out a request, or re-emit the result of an earlier attempt at the same input."""
+def run_stage(request: StageRequest, stop: threading.Event, crew: Crew | None = None) -> StageResult:
+    """Carry out a request, or re-emit the result of an earlier attempt at the same input.
+
+    As one process of several (``crew``), a share of it: the leading one tells progress and stores the result, and the
+    scratch folder is left to the launcher.
+    """
+    crew = crew or Crew()
     stores = Stores(request.spec.storage)
     artifacts = stores(request.result_uri)
-    earlier = existing_result(request, artifacts)
-    if earlier is not None:
-        _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
-        return earlier
-    file = os.environ.get(PROGRESS_FILE)
+    if crew.local is None:
+        earlier = existing_result(request, artifacts)
+        if earlier is not None:
+            _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
+            return earlier
+    else:
+        die_with_launcher()
+    file = os.environ.get(PROGRESS_FILE) if crew.leads else None
     reporter = ProgressReporter(request.stage, Path(file) if file else None)
     scratch = open_scratch(request)
-    with serve(reporter) as port:
+    with serve(reporter) if crew.leads else contextlib.nullcontext(0) as port:
         run = f"{request.run.namespace}/{request.run.name}"
-        _log.info(
-            "stage %s, attempt %d of %s, progress on port %d", request.stage, request.attempt, run, port
+        if crew.leads:
+            _log.info(
+                "stage %s, attempt %d of %s, progress on port %d", request.stage, request.attempt, run, port
+            )
+        context = StageContext(
+            request=request, store=stores, scratch=scratch, progress=reporter, stop=stop, crew=crew
         )
-        context = StageContext(request=request, store=stores, scratch=scratch, progress=reporter, stop=stop)
         try:
             result: StageResult = import_module(_MODULES[request.stage]).run(context)
         except (RequestError, DataError):
-            shutil.rmtree(scratch, ignore_errors=True)  # the run ends with these: nobody comes back for it
+            if crew.local is None:
+                shutil.rmtree(
+                    scratch, ignore_errors=True
+                )  # the run ends with these: nobody comes back for it
             raise
-    store_result(request, result, artifacts)
-    shutil.rmtree(scratch, ignore_errors=True)
+    if crew.leads:
+        store_result(request, result, artifacts)
+    if crew.local is None:
+        shutil.rmtree(scratch, ignore_errors=True)
     return result
+
+
+def _lead(request: StageRequest, crew: Crew, arguments: list[str], stop: threading.Event) -> int:
+    """As PID 1 of a node with several processes: start them, and pass on how they ended."""
+    earlier = existing_result(request, Stores(request.spec.storage)(request.result_uri))
+    if earlier is not None:
+        _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
+        if crew.leads:
+            say_result(earlier)
+        return StageExit.DONE
+    scratch = open_scratch(request)
+    ended = launch(arguments, crew, scratch, stop)
+    if family(ended.code) in (ExitFamily.DONE, ExitFamily.FINAL):
+        shutil.rmtree(scratch, ignore_errors=True)
+    if isinstance(ended.word, StageError):
+        _log.error("%s: %s", ended.word.reason, ended.word.message)
+        say_failure(ended.word)
+    elif ended.word is not None:
+        pass_on(ended.word)
+    return ended.code
 
 
 def _fail(error: Exception) -> int:

@@ -203,6 +203,15 @@ def _container(
     return container
 
 
+def _gpus(settings: StagePod) -> int:
+    """Whole GPUs that a pod asks for, of whatever maker."""
+    return sum(
+        int(value)
+        for name, value in settings.resources.limits.items()
+        if name.endswith("/gpu") and str(value).isdigit()
+    )
+
+
 def _resources(settings: StagePod) -> Json:
     limits = {name: str(value) for name, value in settings.resources.limits.items()}
     requests = {name: str(value) for name, value in settings.resources.requests.items()}
@@ -234,6 +243,8 @@ def _environment(name: str, request: StageRequest, settings: StagePod, defaults:
             "ALIGNMENT_MASTER_ADDRESS": f"{name}-0.{name}.{request.run.namespace}.svc",
             "ALIGNMENT_MASTER_PORT": str(RENDEZVOUS_PORT),
         }
+    if gpus := _gpus(settings) if request.stage is StageName.TRAIN else 0:
+        values["ALIGNMENT_GPUS"] = str(gpus)  # the trainer refuses a node that shows others
     values |= dict(defaults.env) | {variable.name: variable.value for variable in settings.env}
     entries: list[Json] = [{"name": key, "value": value} for key, value in values.items()]
     if nodes > 1:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from alignment_api.stage import StageRequest
 from alignment_trainer.errors import Stopped
+from alignment_trainer.runtime.crew import Crew
 from alignment_trainer.storage.store import ObjectStore
 
 __all__ = ["Progress", "StageContext"]
@@ -34,7 +35,9 @@ class StageContext:
 
     request: the parsed request; immutable.
     store: gives the store for a URI (credentials and endpoint from the request's spec); cached.
-    scratch: an empty-or-resumed local folder of this run and stage; may be lost at any moment.
+    scratch: an empty-or-resumed local folder of this run and stage; may be lost at any moment. All processes of a node
+        share it.
+    crew: the processes that carry out the stage together, and which one this is.
     """
 
     request: StageRequest
@@ -42,6 +45,7 @@ class StageContext:
     scratch: Path
     progress: Progress
     stop: threading.Event = field(default_factory=threading.Event)
+    crew: Crew = field(default_factory=Crew)
 
     def raise_if_stopped(self) -> None:
         """Raise :class:`Stopped` when SIGTERM came; call between units of work that are cheap to repeat."""

@@ -16,7 +16,7 @@ from alignment_api.stage import StageFailure, StageRequest, StageResult
 from alignment_trainer.errors import StageError
 from alignment_trainer.storage.store import ObjectStore
 
-__all__ = ["TERMINATION_LOG", "existing_result", "say_failure", "say_result", "store_result"]
+__all__ = ["TERMINATION_LOG", "existing_result", "pass_on", "say_failure", "say_result", "store_result"]
 
 TERMINATION_LOG = "ALIGNMENT_TERMINATION_LOG"
 """Environment variable: file for the last word; absent: Kubernetes' own, where it exists."""
@@ -49,6 +49,11 @@ def say_result(result: StageResult) -> None:
 def say_failure(error: StageError) -> None:
     """Leave reason and message where the executor reads them."""
     _say(StageFailure(reason=error.reason[:64], message=error.message[:2048]).to_termination_message())
+
+
+def pass_on(text: str) -> None:
+    """Leave the last word of a process that this one started."""
+    _say(text)
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,17 @@ import torch
 from alignment_trainer.training.prefix.forward import KEY
 from alignment_trainer.training.prefix.packing import pack
 
-__all__ = ["MICRO_BATCHES", "PairCollator", "cost_of", "halve", "pairs_in", "spread_over", "within_budget"]
+__all__ = [
+    "MICRO_BATCHES",
+    "PairCollator",
+    "Slot",
+    "Work",
+    "cost_of",
+    "halve",
+    "pairs_in",
+    "slots",
+    "within_budget",
+]
 
 MICRO_BATCHES = "micro_batches"
 Example = dict[str, Any]
@@ -51,45 +61,129 @@ def within_budget(costs: Sequence[int], budget: int) -> list[list[int]]:
     return [sorted(group) for group in groups]
 
 
-def spread_over(costs: Sequence[int], groups: int) -> list[list[int]]:
-    """Indices in exactly ``min(groups, len(costs))`` groups of about equal cost (longest first, into the lightest).
+@dataclass(frozen=True)
+class Slot:
+    """What the processes compute at the same time: one micro-batch each, of as many pairs each.
 
-    Processes that train together need the same number of micro-batches, or they would wait for each other forever.
+    shares: indices for each process. real: how many pairs there are among them; where a step's pairs do not divide
+    evenly, processes without one of their own repeat another's, for nothing.
     """
-    count = min(groups, len(costs))
-    loads = [(0, number) for number in range(count)]
-    found: list[list[int]] = [[] for _ in range(count)]
-    for position, index in enumerate(sorted(range(len(costs)), key=lambda i: (-costs[i], i))):
-        load, number = (0, position) if position < count else min(loads)
-        found[number].append(index)
-        loads[number] = (load + costs[index], number)
-    return [sorted(group) for group in found]
+
+    shares: tuple[tuple[int, ...], ...]
+    real: int
+
+    def counts(self, process: int) -> bool:
+        """Whether the pairs of this process are its own, not repeated ones."""
+        return self.real == sum(map(len, self.shares)) or process < self.real
+
+
+def slots(costs: Sequence[int], budget: int, processes: int = 1, *, similar: bool = False) -> list[Slot]:
+    """Indices dealt to processes and cut into micro-batches, the same wherever it is computed.
+
+    TRL gathers metrics at each micro-batch, so all processes need the same number of them, of equally many pairs each.
+    Pairs are dealt in rows, longest first, one to each process, in turns from the left and from the right: rows are of
+    about equal cost, and so are the processes' sums. A micro-batch is some rows within the budget: as few micro-batches
+    as can be, or, ``similar``, of neighbours in length, so that where sides are padded, they are padded little.
+    """
+    order = sorted(range(len(costs)), key=lambda i: (-costs[i], i))
+    rows = [order[start : start + processes] for start in range(0, len(order), processes)]
+    rest = rows.pop() if len(rows[-1]) < processes else []
+    cut = _neighbours if similar else within_budget
+    groups = cut([costs[row[0]] for row in rows], budget)
+    found = []
+    for group in groups:
+        dealt = [rows[number] if number % 2 == 0 else rows[number][::-1] for number in group]
+        shares = tuple(tuple(sorted(row[process] for row in dealt)) for process in range(processes))
+        found.append(Slot(shares, real=len(group) * processes))
+    if rest:
+        repeated = [*rest, *[rest[0]] * (processes - len(rest))]
+        found.append(Slot(tuple((index,) for index in repeated), real=len(rest)))
+    return found
+
+
+def _neighbours(costs: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices in order, a new group whenever the budget is full."""
+    groups: list[list[int]] = []
+    load = 0
+    for index, cost in enumerate(costs):
+        if groups and load + cost <= budget:
+            groups[-1].append(index)
+            load += cost
+        else:
+            groups.append([index])
+            load = cost
+    return groups
 
 
 @dataclass
 class PairCollator:
-    """Collates the examples of a step. padded: TRL's collator. shared: add the packed batch.
+    """Collates one process's share of the examples of a step. padded: TRL's collator. shared: add the packed batch.
 
-    budget: tokens per micro-batch. groups: a fixed number of micro-batches instead, where several processes train.
+    budget: tokens per micro-batch. processes, process: how many share a step, and which of them this is.
     """
 
     padded: Any
     budget: int
     shared: bool
-    groups: int | None = None
     maximum: int | None = None
+    processes: int = 1
+    process: int = 0
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        """``pairs``: one zero per pair (by which accelerate counts); ``micro_batches``: a list of TRL's batches."""
+        """TRL's batches of this process, from all examples of the step.
+
+        ``pairs``: one zero per pair of the step, by which accelerate counts. ``micro_batches``: a list of TRL's batches.
+        ``shares``: the part of the step's pairs that is in each micro-batch, over all processes. ``weights``: by which
+        its mean loss counts here, so that the mean over the processes of the weighted sums is the step's mean loss.
+        """
+        found = self.slots(examples)
+        shares = [slot.real / len(examples) for slot in found]
+        weights = [
+            len(slot.shares[self.process]) * self.processes / len(examples) * slot.counts(self.process)
+            for slot in found
+        ]
+        batches = [self.micro_batch([examples[i] for i in slot.shares[self.process]]) for slot in found]
+        return {
+            "pairs": torch.zeros(len(examples)),
+            MICRO_BATCHES: batches,
+            "shares": shares,
+            "weights": weights,
+        }
+
+    def slots(self, examples: list[Example]) -> list[Slot]:
+        """How the examples are dealt out."""
         costs = [cost_of(example, shared=self.shared, maximum=self.maximum) for example in examples]
-        parts = within_budget(costs, self.budget) if self.groups is None else spread_over(costs, self.groups)
-        batches = [self.micro_batch([examples[i] for i in part]) for part in parts]
-        return {"pairs": torch.zeros(len(examples)), MICRO_BATCHES: batches}
+        return slots(costs, self.budget, self.processes)
 
     def micro_batch(self, examples: list[Example]) -> dict[str, Any]:
         """TRL's batch of the examples, with the packed batch where it is used."""
         batch: dict[str, Any] = self.padded(examples)
         return _packed(batch) if self.shared else batch
+
+
+@dataclass(frozen=True)
+class Work:
+    """What :class:`PairCollator` made of a step: micro-batches, their shares of its pairs and their weights."""
+
+    batches: list[dict[str, Any]]
+    shares: list[float]
+    weights: list[float]
+
+    @classmethod
+    def of(cls, inputs: dict[str, Any]) -> Work:
+        """From the data loader's batch."""
+        return cls(inputs[MICRO_BATCHES], inputs["shares"], inputs["weights"])
+
+    def halved(self) -> Work:
+        """The same pairs in micro-batches of half the size; those of one pair stay."""
+        parts: list[tuple[dict[str, Any], float, float]] = []
+        for batch, share, weight in zip(self.batches, self.shares, self.weights, strict=True):
+            halves = halve(batch) if pairs_in(batch) > 1 else [batch]
+            parts += [
+                (half, share * pairs_in(half) / pairs_in(batch), weight * pairs_in(half) / pairs_in(batch))
+                for half in halves
+            ]
+        return Work([p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts])
 
 
 def pairs_in(batch: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.runtime.live import LIVE
 from alignment_trainer.training.checkpoints import Checkpoints
+from alignment_trainer.training.group import Group
 
 __all__ = ["FirstStepCheck", "Reporter", "Uploader"]
 
@@ -21,8 +22,9 @@ _TOLERANCE: Final = {False: 1e-3, True: 0.05}
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Reports each step, and ends training after a checkpoint when the stage is told to stop."""
 
-    def __init__(self, context: StageContext, activity: str, done: int, total: int) -> None:
+    def __init__(self, context: StageContext, group: Group, activity: str, done: int, total: int) -> None:
         self._context = context
+        self._group = group
         self._activity = activity
         self._done = done
         self._total = total
@@ -37,7 +39,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         self._context.progress.update(
             self._done + state.global_step, self._total, activity=self._activity, metrics=self._latest
         )
-        if self._context.stop.is_set():
+        # Signals reach the processes, and the nodes, at different moments; all must stop after the same step.
+        if self._group.any(self._context.stop.is_set()):
+            self._context.stop.set()
             control.should_save = True
             control.should_training_stop = True
         return control
@@ -46,11 +50,15 @@ class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untype
 class Uploader(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Stores each checkpoint as soon as it is complete; keeps the best one and the newest."""
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
+    def __init__(self, checkpoints: Checkpoints, group: Group) -> None:
         self._checkpoints = checkpoints
+        self._group = group
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """The trainer has finished writing a checkpoint."""
+        """The trainer has finished writing a checkpoint: this process its part of it, so the others are waited for."""
+        self._group.wait()
+        if not self._group.leads:
+            return
         best = {Path(state.best_model_checkpoint).name} if state.best_model_checkpoint else set()
         self._checkpoints.upload(Path(args.output_dir) / f"checkpoint-{state.global_step}", keep=best)
 

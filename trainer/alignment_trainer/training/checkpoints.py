@@ -40,8 +40,13 @@ class Checkpoints:
         for name in self._stored() - keep - {checkpoint.name}:
             delete_folder(self._store, uris.join(self._folder, name) + "/")
 
-    def fetch(self, target: Path) -> Path | None:
-        """Bring every complete checkpoint to ``target``; returns the newest, or None when there is none."""
+    def fetch(self, target: Path, *, partial: bool = False) -> Path | None:
+        """Bring every complete checkpoint to ``target``; returns the newest, or None when there is none.
+
+        partial: what is there was written by a node that does not hold whole checkpoints.
+        """
+        if partial:
+            shutil.rmtree(target, ignore_errors=True)
         for name in self._stored():
             if not (target / name).is_dir():
                 sums = read_sums(self._store, uris.join(self._folder, name) + "/")

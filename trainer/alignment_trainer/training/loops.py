@@ -16,6 +16,7 @@ from alignment_trainer.training.callbacks import FirstStepCheck, Reporter, Uploa
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import supervised_dataset
 from alignment_trainer.training.engine import choose_engine
+from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import terms
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
@@ -27,6 +28,7 @@ __all__ = ["Trained", "run_dpo", "run_warm_start"]
 
 def run_warm_start(
     context: StageContext,
+    group: Group,
     policy: Any,
     tokenizer: Any,
     pairs: list[Pair],
@@ -52,11 +54,11 @@ def run_warm_start(
         args=arguments,
         train_dataset=supervised_dataset(pairs),
         processing_class=tokenizer,
-        callbacks=[Reporter(context, "warm start", 0, total)],
+        callbacks=[Reporter(context, group, "warm start", 0, total)],
     )
     trainer.train()
     # A warm start is short; stopped, it is done again rather than resumed.
-    context.raise_if_stopped()
+    context.raise_if_stopped()  # which all were told after the same step
     return _log(trainer)
 
 
@@ -75,6 +77,7 @@ class Trained:
 
 def run_dpo(
     context: StageContext,
+    group: Group,
     policy: Any,
     tokenizer: Any,
     pairs: tuple[list[Pair], list[Pair]],
@@ -96,7 +99,7 @@ def run_dpo(
 
     spec = context.request.spec.training
     train, selection = (
-        tokenized(side, tokenizer, context.scratch / "tokens" / name, maximum=spec.max_length)
+        _tokens(group, side, tokenizer, context.scratch / "tokens" / name, spec.max_length)
         for name, side in zip(("train.arrow", "selection.arrow"), pairs, strict=True)
     )
     engine = choose_engine(spec.engine, policy)
@@ -113,7 +116,7 @@ def run_dpo(
     types, weights = losses(spec)
     arguments = DPOConfig(
         **_common(context, "dpo", plan, spec),
-        per_device_train_batch_size=plan.pairs_per_step // plan.processes,
+        per_device_train_batch_size=plan.pairs_per_step,  # of all processes: see PairCollator
         num_train_epochs=plan.epochs,
         learning_rate=plan.learning_rate,
         save_strategy="steps",
@@ -132,23 +135,31 @@ def run_dpo(
         budget=plan.tokens_per_micro_batch,
         shared=engine is Engine.PREFIX_SHARED,
         maximum=spec.max_length,
+        processes=group.size,
+        process=group.rank,
     )
     known = {"pairs": 0, "cached": 0}
 
     def reference(trainer: PreferenceTrainer, dataset: Any) -> Any:
         def between(number: int, of: int) -> None:
             context.progress.update(done, done + plan.steps, activity=f"reference {number}/{of}")
+            if group.any(context.stop.is_set()):
+                context.stop.set()
             context.raise_if_stopped()
 
         scope = scope_of(**names, forward=str(Engine.PREFIX_SHARED if collator.shared else Engine.TRL))
         folder = uris.join(context.request.spec.artifacts.uri, "cache", "reference", scope) + "/"
         cache = ReferenceCache(context.store(folder), folder)
-        values, cached = reference_values(trainer, dataset, cache, maximum=spec.max_length, between=between)
+        values, cached = reference_values(
+            trainer, dataset, cache, maximum=spec.max_length, group=group, between=between
+        )
         known["pairs"] += len(values)
         known["cached"] += cached
         return with_reference(dataset, values)
 
-    checkpoints = Checkpoints(context, "dpo")
+    # Another number of processes cannot go on from weights that were spread, or the other way round.
+    spread = spec.lora is None and group.size > 1
+    checkpoints = Checkpoints(context, "dpo-sharded" if spread else "dpo")
     check = FirstStepCheck(
         sigmoid_only=spec.loss is Loss.SIGMOID and plan.sft_weight == 0,
         low_precision=spec.precision is Precision.BFLOAT16,
@@ -159,7 +170,12 @@ def run_dpo(
         train_dataset=train,
         eval_dataset=selection if len(selection) else None,
         processing_class=tokenizer,
-        callbacks=[Reporter(context, "training", done, done + plan.steps), Uploader(checkpoints), check],
+        callbacks=[
+            Reporter(context, group, "training", done, done + plan.steps),
+            Uploader(checkpoints, group),
+            check,
+        ],
+        group=group,
         collator=collator,
         reference=reference,
         fresh_adapter=fresh,
@@ -167,7 +183,8 @@ def run_dpo(
         only_terms=spec.dpop_weight is not None,
         strict=spec.engine is Engine.PREFIX_SHARED,
     )
-    newest = checkpoints.fetch(Path(arguments.output_dir))
+    target, partial = Path(arguments.output_dir), group.crew.node > 0
+    newest = group.once_per_node(lambda: checkpoints.fetch(target, partial=partial))
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if context.stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped(
@@ -176,6 +193,14 @@ def run_dpo(
     used = Engine.PREFIX_SHARED if trainer.seam is not None else Engine.TRL
     trainer.restore_forward()
     return Trained(_log(trainer), trainer.state.max_steps, used, known)
+
+
+def _tokens(group: Group, pairs: list[Pair], tokenizer: Any, file: Path, maximum: int) -> Any:
+    """The pairs as token ids, written once per node."""
+    from datasets import Dataset
+
+    group.once_per_node(lambda: len(tokenized(pairs, tokenizer, file, maximum=maximum)))
+    return Dataset.from_file(str(file))
 
 
 def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpec) -> dict[str, Any]:
@@ -197,6 +222,7 @@ def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpe
         "report_to": [],
         "disable_tqdm": True,
         "dataloader_pin_memory": cuda,
+        "ddp_find_unused_parameters": False,
     }
 
 

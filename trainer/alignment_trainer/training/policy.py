@@ -31,14 +31,19 @@ def load_tokenizer(model: LocalModel) -> Any:
     return tokenizer
 
 
-def load_policy(model: LocalModel, spec: TrainingSpec, *, warm: Path | None = None) -> Any:
+def load_policy(
+    model: LocalModel, spec: TrainingSpec, *, warm: Path | None = None, processes: int = 1
+) -> Any:
     """The model to train: full weights, a fresh adapter, or the adapter that is trained on.
 
-    warm: folder of a finished warm start (adapter or full weights), to start from instead.
+    warm: folder of a finished warm start (adapter or full weights), to start from instead. processes: how many train
+    together; full weights are spread over them (FSDP), each loads its part only.
     """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
+
+    from alignment_trainer.training import sharded
 
     lora = spec.lora
     if lora is None and model.adapter:
@@ -49,9 +54,16 @@ def load_policy(model: LocalModel, spec: TrainingSpec, *, warm: Path | None = No
     low = lora is not None and spec.precision is Precision.BFLOAT16
     base_folder = model.base or model.folder
     source = warm if warm is not None and lora is None else base_folder
+    spread = lora is None and processes > 1
     base = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.bfloat16 if low else torch.float32, trust_remote_code=False, use_safetensors=True
+        source,
+        dtype=torch.bfloat16 if low else torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
+        **({"distributed_config": sharded.config_for(processes)} if spread else {}),
     )
+    if spread:
+        sharded.run_the_head(base)
     if lora is None:
         return base
     adapter = warm or (model.folder if model.adapter else None)
@@ -60,11 +72,18 @@ def load_policy(model: LocalModel, spec: TrainingSpec, *, warm: Path | None = No
     return _with_fresh_adapter(base, lora, spec.seed)
 
 
-def save_policy(policy: Any, tokenizer: Any, folder: Path, *, base: dict[str, str] | None) -> None:
-    """Write a candidate. base: ``{uri, digest}`` of an adapter's base; None for full weights."""
+def save_policy(
+    policy: Any, tokenizer: Any, folder: Path, *, base: dict[str, str] | None, leads: bool = True
+) -> None:
+    """Write a candidate. base: ``{uri, digest}`` of an adapter's base; None for full weights.
+
+    Called by every process: weights that are spread over them are gathered. leads: this is the one that writes.
+    """
     if base is None:
-        policy.save_pretrained(folder)
-    else:
+        policy.save_pretrained(folder, is_main_process=leads)
+    if not leads:
+        return
+    if base is not None:
         policy.save_pretrained(folder, selected_adapters=[ADAPTER])
         (folder / "base.json").write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_api.names import StageName
 from alignment_api.stage import ArtifactRef, StageResult, TrainingSummary
@@ -28,6 +28,9 @@ from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import mostly_edits, select_slice
 from alignment_trainer.training.schedule import Schedule, make_schedule
 
+if TYPE_CHECKING:
+    from alignment_trainer.training.group import Group
+
 __all__ = ["run"]
 
 _log = logging.getLogger(__name__)
@@ -37,18 +40,21 @@ def run(context: StageContext) -> StageResult:
     """Carry out train. Raises RequestError for a model or setting that does not fit, Stopped after a checkpoint."""
     started, clock = datetime.now(UTC), time.monotonic()
     os.environ["HF_HOME"] = str(context.scratch / "huggingface")  # before the libraries read it
+    from alignment_trainer.training.group import join
     from alignment_trainer.training.policy import load_policy, load_tokenizer, save_policy
 
+    group = join(context.crew)
     request = context.request
     spec = request.spec.training
     assert request.pins is not None  # noqa: S101  the contract: only prepare has none
-    pairs = _train_side(context)
-    model = fetch_model(
-        request.pins.model, context.store, context.scratch / "models", cache=digest_cache(request.spec)
+    pairs = _train_side(context, group)
+    pin, cache = request.pins.model, digest_cache(request.spec)
+    model = group.once_per_node(
+        lambda: fetch_model(pin, context.store, context.scratch / "models", cache=cache)
     )
     tokenizer = load_tokenizer(model)
     train, selection = select_slice(pairs, spec.selection_fraction)
-    plan = make_schedule(spec, len(train), edits=mostly_edits(train))
+    plan = make_schedule(spec, len(train), edits=mostly_edits(train), processes=group.size)
     warm_steps = (
         math.ceil(len(train) / plan.pairs_per_step) * spec.warm_start.epochs if spec.warm_start else 0
     )
@@ -56,11 +62,13 @@ def run(context: StageContext) -> StageResult:
     log: list[dict[str, Any]] = []
     warm_digest = ""
     if spec.warm_start is not None:
-        warm, warm_log, warm_digest = _warm_start(context, model, tokenizer, train, plan, warm_steps, base)
+        warm, warm_log, warm_digest = _warm_start(
+            context, group, model, tokenizer, train, plan, warm_steps, base
+        )
         log += warm_log
-        policy = load_policy(model, spec, warm=warm)
+        policy = load_policy(model, spec, warm=warm, processes=group.size)
     else:
-        policy = load_policy(model, spec)
+        policy = load_policy(model, spec, processes=group.size)
     from alignment_trainer.training.loops import run_dpo
 
     fresh = spec.lora is not None and spec.warm_start is None and not model.adapter
@@ -73,18 +81,16 @@ def run(context: StageContext) -> StageResult:
         "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
     }
     trained = run_dpo(
-        context, policy, tokenizer, (train, selection), plan, warm_steps, fresh=fresh, names=names
+        context, group, policy, tokenizer, (train, selection), plan, warm_steps, fresh=fresh, names=names
     )
     log += trained.log
     folder = context.scratch / "candidate"
-    save_policy(policy, tokenizer, folder, base=base)
+    save_policy(policy, tokenizer, folder, base=base, leads=group.leads)
     seconds = time.monotonic() - clock
     record = _record(context, plan, log, seconds, len(train), len(selection))
     record["reference"] = trained.reference
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    output = upload_folder(folder, f"{request.folder}candidate/", context.store(request.folder))
-    for phase in ("dpo", "warm-start"):
-        Checkpoints(context, phase).delete()
+    record["peakMemoryBytes"] = group.largest(record["peakMemoryBytes"])
+    output = group.from_leader(_store(context, folder, record) if group.leads else None)
     return StageResult(
         stage=request.stage,
         input_digest=request.input_digest,
@@ -103,15 +109,27 @@ def run(context: StageContext) -> StageResult:
     )
 
 
-def _train_side(context: StageContext) -> list[Pair]:
+def _store(context: StageContext, folder: Path, record: dict[str, Any]) -> ArtifactRef:
+    """Store the candidate with its record; then nobody needs the checkpoints any more."""
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    target = context.request.folder
+    output = upload_folder(folder, f"{target}candidate/", context.store(target))
+    for phase in ("dpo", "dpo-sharded", "warm-start"):
+        Checkpoints(context, phase).delete()
+    return output
+
+
+def _train_side(context: StageContext, group: Group) -> list[Pair]:
     """The train side only: the holdout's file is fetched with it, and never opened here."""
     snapshot = context.request.inputs[StageName.PREPARE]
-    folder = fetch_folder(snapshot, context.store(snapshot.uri), context.scratch / "snapshot")
+    store, scratch = context.store(snapshot.uri), context.scratch / "snapshot"
+    folder = group.once_per_node(lambda: fetch_folder(snapshot, store, scratch))
     return list(read_split(folder, Side.TRAIN))
 
 
 def _warm_start(
     context: StageContext,
+    group: Group,
     model: LocalModel,
     tokenizer: Any,
     train: list[Pair],
@@ -126,18 +144,19 @@ def _warm_start(
     request = context.request
     uri = uris.join(request.folder, "checkpoints", request.input_digest[-16:], "warm-start", "policy") + "/"
     store = context.store(uri)
-    sums = read_sums(store, uri)
-    if sums is None:
-        policy = load_policy(model, request.spec.training)
-        log = run_warm_start(context, policy, tokenizer, train, plan, steps + plan.steps)
+    sums = group.from_leader(read_sums(store, uri) if group.leads else None)
+    ref = ArtifactRef(uri=uri, digest=sums_digest(sums)) if sums else None
+    if ref is None:
+        policy = load_policy(model, request.spec.training, processes=group.size)
+        log = run_warm_start(context, group, policy, tokenizer, train, plan, steps + plan.steps)
         folder = context.scratch / "warm-policy"
-        save_policy(policy, tokenizer, folder, base=base)
-        (folder / "log.json").write_text(json.dumps(log), encoding="utf-8")
-        upload_folder(folder, uri, store)
-        sums = read_sums(store, uri)
-        assert sums is not None  # noqa: S101  just written
-    ref = ArtifactRef(uri=uri, digest=sums_digest(sums))
-    folder = fetch_folder(ref, store, context.scratch / "warm")
+        save_policy(policy, tokenizer, folder, base=base, leads=group.leads)
+        if group.leads:
+            (folder / "log.json").write_text(json.dumps(log), encoding="utf-8")
+            ref = upload_folder(folder, uri, store)
+        ref = group.from_leader(ref)
+    scratch = context.scratch / "warm"
+    folder = group.once_per_node(lambda: fetch_folder(ref, store, scratch))
     log = json.loads((folder / "log.json").read_text())
     return folder, [{**entry, "phase": "warmStart"} for entry in log], ref.digest
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 
-from alignment_trainer.training.batching import MICRO_BATCHES, PairCollator, halve, pairs_in
+from alignment_trainer.training import sharded
+from alignment_trainer.training.batching import PairCollator, Work, pairs_in
+from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import Term
 from alignment_trainer.training.prefix import attention, forward, selfcheck
 
@@ -31,8 +36,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
 
     collator: makes the micro-batches; its ``shared`` says whether the prefix-shared forward runs.
     reference: called with this trainer and a dataset; returns it with ref_chosen_logps and ref_rejected_logps.
+    group: the processes that train together; omitted: this one alone.
     fresh_adapter: the adapter is new; the reference is the model without it.
-    second_model: whether the reference needs a model of its own in memory (full weights under FSDP).
     terms: what is added to TRL's loss. only_terms: TRL's loss is left out.
     strict: a forward that disagrees with TRL's is an error instead of a reason to go back to TRL's.
     """
@@ -42,8 +47,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         *,
         collator: PairCollator,
         reference: Reference,
+        group: Group | None = None,
         fresh_adapter: bool = False,
-        second_model: bool = False,
         terms: tuple[Term, ...] = (),
         only_terms: bool = False,
         strict: bool = False,
@@ -55,8 +60,13 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         self._terms = terms
         self._strict = strict
         self._seam: forward.Seam | None = None
-        with contextlib.nullcontext() if second_model else _reference_is_given():
+        self._group = group or Group()
+        spread = getattr(arguments["model"], "is_distributed_loading_by_transformers", False)
+        # transformers refuses to keep the optimizer of weights that are spread; we do that, see below.
+        arguments["args"].save_only_model = spread
+        with _reference_is_given():
             super().__init__(data_collator=collator.padded, **arguments)
+        self.args.save_only_model = False
         self.data_collator = collator
         if only_terms:
             nothing: list[Any] = []
@@ -121,43 +131,51 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
         """Forward and backward of all micro-batches of a step; returns the step's mean loss per pair."""
-        batches: list[dict[str, Any]] = inputs[MICRO_BATCHES]
+        work = Work.of(inputs)
         model.train()
         if self._seam is not None:
             self._seam.logging = self._logs_this_step()
         while True:
             try:
-                return self._step(model, batches)
+                return self._step(model, work)
             except torch.OutOfMemoryError:
-                largest = max(batches, key=lambda batch: batch["input_ids"].numel())
+                largest = max(work.batches, key=lambda batch: batch["input_ids"].numel())
+                # Of several processes the others wait in the middle of the step: it cannot be done again.
                 if self.accelerator.num_processes > 1 or pairs_in(largest) == 1:
                     raise
             # Outside of the handler: the traceback holds the activations that did not fit.
-            batches = self._smaller(model, batches)
+            work = self._smaller(model, work)
 
-    def _step(self, model: Any, batches: list[dict[str, Any]]) -> torch.Tensor:
-        total = sum(map(pairs_in, batches))
+    def _step(self, model: Any, work: Work) -> torch.Tensor:
         loss = torch.zeros((), device=self.accelerator.device)
         before = {name: len(values) for name, values in self._metrics["train"].items()}
-        for number, batch in enumerate(batches, 1):
-            last = number == len(batches)
-            share = pairs_in(batch) / total
-            with self.accelerator.no_sync(model) if not last else contextlib.nullcontext():
+        for number, (batch, weight) in enumerate(zip(work.batches, work.weights, strict=True), 1):
+            last = number == len(work.batches)
+            with contextlib.nullcontext() if last else self._without_reduction(model):
                 with self.maybe_activation_offload_context, self.compute_loss_context_manager():
                     part = self.compute_loss(model, self._prepare_inputs(batch))
-                self.accelerator.backward(part * share)
-            loss += part.detach() * share
-        self._average_metrics("train", before, [pairs_in(batch) / total for batch in batches])
+                self.accelerator.backward(part * weight)
+            loss += part.detach() * weight
+        self._average_metrics("train", before, work.shares)
         return loss
 
-    def _smaller(self, model: Any, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _without_reduction(self, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """Gradients stay here until the step's last micro-batch."""
+        context: contextlib.AbstractContextManager[Any] = (
+            self._defer_fsdp_gradient_reduction()
+            if self.is_distributed_loading_by_transformers
+            else self.accelerator.no_sync(model)
+        )
+        return context
+
+    def _smaller(self, model: Any, work: Work) -> Work:
         """The same pairs in micro-batches of half the size, after memory ran out."""
         model.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self._collator.budget = max(1, self._collator.budget // 2)
         _log.warning("out of memory: micro-batches of at most %d tokens from here on", self._collator.budget)
-        return [part for batch in batches for part in (halve(batch) if pairs_in(batch) > 1 else [batch])]
+        return work.halved()
 
     def prediction_step(
         self,
@@ -167,17 +185,40 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         ignore_keys: Any = None,  # noqa: ARG002
     ) -> tuple[torch.Tensor, None, None]:
         """Mean loss per pair of a batch of the selection slice."""
-        batches: list[dict[str, Any]] = inputs[MICRO_BATCHES]
-        total = sum(map(pairs_in, batches))
+        work = Work.of(inputs)
         before = {name: len(values) for name, values in self._metrics["eval"].items()}
         loss = torch.zeros((), device=self.accelerator.device)
         if self._seam is not None:
             self._seam.logging = True
         with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in batches:
-                loss += self.compute_loss(model, self._prepare_inputs(batch)) * (pairs_in(batch) / total)
-        self._average_metrics("eval", before, [pairs_in(batch) / total for batch in batches])
-        return loss, None, None
+            for batch, weight in zip(work.batches, work.weights, strict=True):
+                loss += self.compute_loss(model, self._prepare_inputs(batch)) * weight
+        self._average_metrics("eval", before, work.shares)
+        return self.accelerator.reduce(loss, "mean"), None, None
+
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
+        """Transformers' loop; it repeats a batch's loss once per pair and gathers that."""
+
+        def own(losses: torch.Tensor) -> torch.Tensor:
+            # Every process has the loss of the whole batch. The last batch counts by the pairs that are in it.
+            state = self.accelerator.gradient_state
+            return losses[: state.remainder] if state.end_of_dataloader and state.remainder > 0 else losses
+
+        self.gather_function = own
+        found = super().evaluation_loop(*arguments, **named)
+        sharded.settle(self.model)
+        return found
+
+    def _get_dataloader(self, *arguments: Any, **named: Any) -> Any:
+        """Batches are whole steps, in the same order on every process; the collator takes this process's share.
+
+        accelerate would deal out batches, and fill the last one of an epoch up with pairs of its beginning.
+        """
+        loader = super()._get_dataloader(*arguments, **named)
+        if isinstance(loader.batch_sampler, BatchSamplerShard):
+            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+            loader.batch_sampler.even_batches = False
+        return loader
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> torch.Tensor:  # noqa: FBT001
         mode = "train" if self.model.training else "eval"
@@ -221,7 +262,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         with self.accelerator.autocast():
             batch = self.moved(self._collator.micro_batch(first))
             difference = selfcheck.disagreement(self.model, batch, self.precision)
-        if difference is None:
+        sharded.settle(self.model)
+        if not self._group.any(difference is not None):
             return
         if self._strict:
             raise RuntimeError(f"the prefix-shared forward differs from TRL's: {difference}")
@@ -230,6 +272,40 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         )
         self.restore_forward()
         self._collator.shared = False
+
+    # -- checkpoints of weights that are spread over the processes ------------------------------------------------
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_distributed_loading_by_transformers:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        leads = self._group.leads
+        file = Path(output_dir) / OPTIMIZER_NAME
+        sharded.save_optimizer(self.model, self.optimizer.optimizer, file, leads=leads)
+        if leads:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.is_distributed_loading_by_transformers or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        file = Path(checkpoint) / OPTIMIZER_NAME
+        sharded.load_optimizer(self.model, self.optimizer.optimizer, file, leads=self._group.leads)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.is_distributed_loading_by_transformers:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        sharded.load_weights(self.model, Path(resume_from_checkpoint), leads=self._group.leads)
+
+    def _load_best_model(self) -> None:
+        if not self.is_distributed_loading_by_transformers:
+            super()._load_best_model()
+            return
+        sharded.load_weights(
+            self.model, Path(self.state.best_model_checkpoint or ""), leads=self._group.leads
+        )
 
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
         """Not estimated: transformers' formula knows neither shared tokens nor frozen weights."""

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from alignment_trainer.training.batching import (
     MICRO_BATCHES,
     PairCollator,
+    Work,
     cost_of,
     halve,
     pairs_in,
-    spread_over,
+    slots,
     within_budget,
 )
 from alignment_trainer.training.losses import dpop, supervised
@@ -37,13 +38,40 @@ def test_bins_hold_every_pair_once_and_keep_the_budget(costs: list[int], budget:
     assert all(a + b > budget for n, a in enumerate(loads) for b in loads[n + 1 :])
 
 
-@given(costs=costs, groups=st.integers(1, 8))
-def test_processes_get_a_fixed_number_of_even_micro_batches(costs: list[int], groups: int) -> None:
-    bins = spread_over(costs, groups)
-    assert len(bins) == min(groups, len(costs))
-    assert sorted(i for group in bins for i in group) == list(range(len(costs)))
-    loads = [sum(costs[i] for i in group) for group in bins]
-    assert max(loads) - min(loads) <= max(costs)
+@given(costs=costs, budget=st.integers(1, 900), processes=st.integers(1, 8), similar=st.booleans())
+def test_processes_compute_every_pair_once_in_equally_many_passes_of_equal_size(
+    costs: list[int], budget: int, processes: int, similar: bool
+) -> None:
+    found = slots(costs, budget, processes, similar=similar)
+    counted = [
+        index
+        for slot in found
+        for process, share in enumerate(slot.shares)
+        if slot.counts(process)
+        for index in share
+    ]
+    assert sorted(counted) == list(range(len(costs)))
+    for slot in found:
+        assert len(slot.shares) == processes
+        assert len({len(share) for share in slot.shares}) == 1, "TRL gathers tensors of one shape"
+        assert all(len(s) == 1 or sum(costs[i] for i in s) <= budget for s in slot.shares)
+    loads = [sum(costs[i] for slot in found for i in slot.shares[p]) for p in range(processes)]
+    assert max(loads) - min(loads) <= 2 * max(costs), "nobody waits long for another"
+
+
+@given(costs=costs, processes=st.integers(1, 5))
+def test_the_mean_over_processes_of_weighted_micro_batches_is_the_mean_over_pairs(
+    costs: list[int], processes: int
+) -> None:
+    examples = [{"prompt_ids": [0] * c, "chosen_ids": [1], "rejected_ids": [2]} for c in costs]
+    means = []
+    for process in range(processes):
+        collator = PairCollator(list, 700, shared=False, processes=processes, process=process)
+        work = Work.of(collator(examples))
+        assert sum(work.shares) == pytest.approx(1)
+        losses = [sum(len(e["prompt_ids"]) for e in batch) / len(batch) for batch in work.batches]
+        means.append(sum(loss * weight for loss, weight in zip(losses, work.weights, strict=True)))
+    assert sum(means) / processes == pytest.approx(sum(costs) / len(costs))
 
 
 def example(prompt: int, chosen: list[int], rejected: list[int]) -> dict[str, Any]:

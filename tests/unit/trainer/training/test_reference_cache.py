@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Prompts that were computed, in order; their value is minus the first token."""
     seen: list[int] = []
 
-    def compute(_trainer: Any, dataset: Any, indices: Any) -> Any:
+    def compute(_trainer: Any, dataset: Any, indices: Any, _group: Any) -> Any:
         numbers = [dataset[int(i)]["prompt_ids"][0] for i in indices]
         seen.extend(numbers)
         return np.array([[-n, -2.0 * n] for n in numbers], dtype=float).reshape(-1, 2)
@@ -48,10 +47,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def values(cache: ReferenceCache, rows: list[dict[str, Any]]) -> Any:
-    trainer = SimpleNamespace(
-        accelerator=SimpleNamespace(process_index=0, num_processes=1, is_main_process=True)
-    )
-    found, _cached = reference_values(trainer, rows, cache, maximum=64)
+    found, _cached = reference_values(None, rows, cache, maximum=64)
     return found
 
 

@@ -63,4 +63,6 @@ def _head_refusal(model: Any) -> str | None:
     import torch
 
     head = model.get_output_embeddings()
-    return None if type(head) is torch.nn.Linear else f"a language-model head of type {type(head).__name__}"
+    # By what it does: FSDP changes the class of every module that it spreads.
+    plain = getattr(type(head), "forward", None) is torch.nn.Linear.forward
+    return None if plain else f"a language-model head of type {type(head).__name__}"

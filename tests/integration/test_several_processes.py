@@ -1,0 +1,194 @@
+"""Training with several processes and several nodes: the losses of one, one exit code, nobody left behind. Gloo on CPU."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignment_api.stage import StageFailure, StageResult
+from support.material import pair
+from support.stageprocess import StageProcess, raising, signal_at, start, start_nodes
+from support.trainstage import TrainStage
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PAIRS = [pair(number) for number in range(45)]
+"""Not a multiple of the pairs per step, and the last step's rest not one of the number of processes."""
+KINDS: dict[str, dict[str, Any]] = {
+    "LoRA": {"lora": {"rank": 4, "alpha": 8}, "learningRate": 1e-2, "epochs": 2},
+    "full weights": {"learningRate": 1e-3, "epochs": 2},
+    "full weights, TRL": {"learningRate": 1e-3, "epochs": 2, "engine": "TRL"},
+}
+SMALL_MICRO_BATCHES = "import alignment_trainer.training.schedule as s\ns._TOKENS_PER_MICRO_BATCH = 200\n"
+"""Several micro-batches a step: gradients then have to stay on their process until the last one."""
+TWO = {"ALIGNMENT_PROCESSES": "2"}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> TrainStage:
+    folder = tmp_path_factory.mktemp("stage")
+    return TrainStage((folder / "store").as_uri() + "/", folder)
+
+
+@pytest.fixture(scope="module")
+def alone(stage: TrainStage) -> dict[str, list[float]]:
+    """The losses of one process, by kind."""
+    started = {
+        kind: start(stage.request(f"alone-{number}", PAIRS, **settings), stage.scratch / f"alone-{number}")
+        for number, (kind, settings) in enumerate(KINDS.items())
+    }
+    for process in started.values():
+        assert process.wait() == 0, process.log[-4000:]
+    return {kind: process.losses for kind, process in started.items()}
+
+
+def ended(process: StageProcess, code: int) -> StageProcess:
+    """The process, which must have ended so."""
+    assert process.wait() == code, process.log[-6000:]
+    return process
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_have_the_losses_of_one(
+    stage: TrainStage, alone: dict[str, list[float]], kind: str, tmp_path: Path
+) -> None:
+    request = stage.request(f"two-{kind}", PAIRS, **KINDS[kind])
+    two = ended(start(request, tmp_path, prelude=SMALL_MICRO_BATCHES, **TWO), 0)
+    assert two.losses == pytest.approx(alone[kind], abs=2e-5)
+    assert two.record["schedule"]["processes"] == 2
+    assert two.progress["percent"] == 100
+    assert not list((tmp_path / "scratch").iterdir()), "PID 1 clears the scratch folder up"
+
+
+def test_a_warm_start_and_a_selection_slice_are_shared_too(stage: TrainStage, tmp_path: Path) -> None:
+    settings = KINDS["full weights"] | {
+        "warmStart": {"epochs": 1, "learningRate": 1e-3},
+        "selectionFraction": 0.4,
+    }
+    pairs = [pair(number) for number in range(64)]
+    curves = []
+    for number, environment in enumerate(({}, TWO)):
+        request = stage.request(f"warm-{number}", pairs, **settings)
+        process = ended(start(request, tmp_path / str(number), **environment), 0)
+        curves.append(process.record["curve"])
+    for name in ("loss", "eval_loss"):
+        one, two = ([entry[name] for entry in curve if name in entry] for curve in curves)
+        assert two == pytest.approx(one, abs=2e-4), name
+
+
+def test_two_nodes_have_the_losses_of_one_and_node_0_speaks(
+    stage: TrainStage, alone: dict[str, list[float]], tmp_path: Path
+) -> None:
+    request = stage.request("nodes", PAIRS, **KINDS["full weights"])
+    request = request.model_copy(update={"spec": with_nodes(request.spec, 2)})
+    first, second = start_nodes(request, tmp_path, 2)
+    ended(first, 0)
+    ended(second, 0)
+    assert first.losses == pytest.approx(alone["full weights"], abs=2e-5)
+    assert isinstance(first.last_word, StageResult)
+    assert second.last_word is None
+    assert second.progress == {}
+
+
+def with_nodes(spec: Any, nodes: int) -> Any:
+    train = spec.pods.train.model_copy(update={"nodes": nodes})
+    return spec.model_copy(update={"pods": spec.pods.model_copy(update={"train": train})})
+
+
+def test_nodes_that_count_differently_end_at_once_with_a_sentence(stage: TrainStage, tmp_path: Path) -> None:
+    request = stage.request("uneven", PAIRS)
+    request = request.model_copy(update={"spec": with_nodes(request.spec, 2)})
+    from support.stageprocess import free_port
+
+    meeting = {
+        "ALIGNMENT_NODES": "2",
+        "ALIGNMENT_MASTER_ADDRESS": "127.0.0.1",
+        "ALIGNMENT_MASTER_PORT": str(free_port()),
+    }
+    nodes = [
+        start(
+            request,
+            tmp_path / str(node),
+            **meeting,
+            ALIGNMENT_NODE_RANK=str(node),
+            ALIGNMENT_PROCESSES=str(count),
+        )
+        for node, count in enumerate((1, 2))
+    ]
+    codes = [node.wait() for node in nodes]
+    assert codes[0] == 64, nodes[0].log[-4000:]
+    word = nodes[0].last_word
+    assert isinstance(word, StageFailure)
+    assert word.reason == "WorldSizeInvalid"
+    assert "every node needs the same number of GPUs" in word.message
+    assert codes[1] != 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        ("DataError('no pairs', reason='TooFewPairs')", 65, "TooFewPairs"),
+        ("RequestError('no model')", 64, "RequestInvalid"),
+        ("ValueError('a bug')", 1, "Defect"),
+        ("MemoryError()", 1, "OutOfMemory"),
+    ],
+    ids=["wrong data", "wrong request", "a defect", "no memory"],
+)
+def test_the_first_process_that_fails_decides(
+    stage: TrainStage, tmp_path: Path, error: str, code: int, reason: str
+) -> None:
+    request = stage.request(f"fails-{reason}", PAIRS)
+    process = ended(start(request, tmp_path, prelude=raising(error, rank=1), **TWO), code)
+    assert isinstance(process.last_word, StageFailure)
+    assert process.last_word.reason == reason
+
+
+def test_a_killed_process_ends_a_peer_that_hangs(stage: TrainStage, tmp_path: Path) -> None:
+    # Process 1 stops (as in a collective that never returns), then process 0 is killed, as for want of memory.
+    prelude = signal_at(2, signal.SIGSTOP, rank=1) + signal_at(2, signal.SIGKILL, rank=0)
+    process = start(stage.request("killed", PAIRS, **KINDS["LoRA"]), tmp_path, prelude=prelude, **TWO)
+    process.until(lambda: len(process.children()) == 2)
+    children = process.children()
+    ended(process, 137)
+    assert isinstance(process.last_word, StageFailure)
+    assert process.last_word.reason == "OutOfMemory"
+    assert "Process 0 of the training was killed" in process.last_word.message
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def test_nobody_outlives_pid_1(stage: TrainStage, tmp_path: Path) -> None:
+    process = start(stage.request("orphans", PAIRS), tmp_path, **TWO)
+    process.until(lambda: len(process.children()) == 2)
+    children = process.children()
+    process.until(lambda: "progress on port" in process.log)
+    os.kill(process.process.pid, signal.SIGKILL)
+    process.process.wait(30)
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "a process without PID 1 lives on"
+        time.sleep(0.05)  # not our children: no event to wait for
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["LoRA", "full weights"])
+def test_told_to_stop_all_stop_after_the_same_step_and_go_on_from_there(
+    stage: TrainStage, alone: dict[str, list[float]], kind: str, tmp_path: Path
+) -> None:
+    request = stage.request(f"stopped-{kind}", PAIRS, **KINDS[kind])
+    prelude = signal_at(5, signal.SIGTERM, to="os.getppid()", rank=1)
+    stopped = ended(start(request, tmp_path, prelude=prelude, **TWO), 143)
+    assert isinstance(stopped.last_word, StageFailure)
+    assert stopped.last_word.reason == "Stopped"
+    again = ended(start(request, tmp_path / "again", **TWO), 0)
+    assert again.losses == pytest.approx(alone[kind], abs=2e-5)

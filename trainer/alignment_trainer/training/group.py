@@ -1,0 +1,151 @@
+"""The processes that train together, joined: what they decide together, share, and do once.
+
+One process alone is a group of one, for which everything here is free. The processes meet at a key-value store of
+torch's, kept by process 0; there they first compare what each of them believes the crew to be.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from alignment_trainer.errors import RequestError, TemporaryError
+from alignment_trainer.runtime.crew import Crew
+
+__all__ = ["Group", "join"]
+
+T = TypeVar("T")
+_MEETING: Final = timedelta(minutes=30)
+"""How long the processes wait for each other at the start: a pod may have an image of many gigabytes to pull."""
+_COLLECTIVE: Final = timedelta(hours=1)
+"""How long a process waits for the others in the middle of the work, a checkpoint's upload included; then it fails,
+and the launcher ends the rest."""
+_NODE_WORK: Final = timedelta(days=1)
+"""How long the other processes of a node wait for what one does for them all, such as fetching the model."""
+
+
+@dataclass
+class Group:
+    """A crew whose processes have met."""
+
+    crew: Crew = field(default_factory=Crew)
+    store: Any = None
+    _done: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return self.crew.size
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among them."""
+        return self.crew.rank
+
+    @property
+    def leads(self) -> bool:
+        """True for the process that stores, uploads and reports."""
+        return self.crew.leads
+
+    def once_per_node(self, make: Callable[[], T]) -> T:
+        """What ``make`` returns, called by one process of each node; the others get a copy. To be called by all."""
+        if self.crew.processes == 1:
+            return make()
+        self._done += 1
+        key = f"done-{self.crew.node}-{self._done}"
+        if not self.crew.local:
+            value = make()
+            self.store.set(key, pickle.dumps(value))
+            return value
+        self.store.wait([key], _NODE_WORK)
+        copy: T = pickle.loads(self.store.get(key))  # noqa: S301  written by our own process on this node
+        return copy
+
+    def any(self, mine: bool) -> bool:  # noqa: FBT001  a vote
+        """True when one process at least says so."""
+        return self.largest(int(mine)) > 0
+
+    def largest(self, mine: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return mine
+        number = torch.tensor(mine, dtype=torch.int64)
+        dist.all_reduce(number, op=dist.ReduceOp.MAX)
+        return int(number)
+
+    def total(self, mine: torch.Tensor) -> torch.Tensor:
+        """The sum of the processes' tensors, on the CPU; ``mine`` is overwritten."""
+        if self.size > 1:
+            dist.all_reduce(mine)
+        return mine
+
+    def from_leader(self, mine: T | None) -> T:
+        """The leading process's value."""
+        box = [mine]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        value: Any = box[0]
+        return value  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Until all have come to this point."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join(crew: Crew) -> Group:
+    """Meet the others. Raises RequestError WorldSizeInvalid when they do not agree on who they are, TemporaryError PeerMissing."""
+    if crew.size == 1:
+        return Group(crew)
+    store = _meet(crew)
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(crew.local or 0)
+    # Numbers on the CPU go through gloo also where the gradients go through NCCL.
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("group", store),  # type: ignore[attr-defined]  # as above
+        rank=crew.rank,
+        world_size=crew.size,
+        timeout=_COLLECTIVE,
+    )
+    return Group(crew, store)
+
+
+def _meet(crew: Crew) -> Any:
+    """A store that all of the crew have reached, and in which each has found the others to be what it thinks they are."""
+    said = f"{crew.nodes} nodes of {crew.processes} processes"
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]  # torch exports it all the same
+            crew.address,
+            crew.port,
+            is_master=crew.leads,
+            timeout=_MEETING,
+            wait_for_workers=False,
+            master_listen_fd=crew.socket,
+        )
+        store.set(f"node-{crew.node}", said)
+        for node in range(crew.nodes):
+            theirs = store.get(f"node-{node}").decode()
+            if theirs != said:
+                raise RequestError(
+                    f"Node {crew.node} knows of {said}, node {node} of {theirs}: every node needs the same number of GPUs "
+                    "(spec.pods.train.resources) and the same spec.pods.train.nodes.",
+                    reason="WorldSizeInvalid",
+                )
+        store.set(f"process-{crew.rank}", "")
+        store.wait([f"process-{rank}" for rank in range(crew.size)], _MEETING)
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        raise TemporaryError(
+            f"Process {crew.rank} of {crew.size} did not meet the others at {crew.address}:{crew.port} "
+            f"({type(error).__name__}): one did not start, or a NetworkPolicy of the namespace keeps the pods apart.",
+            reason="PeerMissing",
+        ) from None
+    return store
