@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from alignment_trainer.data.rows import RowError
+from alignment_trainer.data.rows import RowError, tools_of
 from alignment_trainer.errors import RequestError
 
 __all__ = ["ChatTemplate"]
@@ -41,7 +41,7 @@ class ChatTemplate:
 
         try:
             text: str = self._template.render(
-                messages=messages, tools=messages[0].get("tools"), add_generation_prompt=False, **self._tokens
+                messages=messages, tools=tools_of(messages), add_generation_prompt=False, **self._tokens
             )
         except (
             TemplateError,

@@ -21,6 +21,7 @@ __all__ = [
     "canonical",
     "folded",
     "plain",
+    "tools_of",
 ]
 
 Text = str | list[dict[str, Any]]
@@ -152,6 +153,11 @@ class Pair:
 def canonical(text: Text) -> str:
     """One string for a text, whatever its form."""
     return text if isinstance(text, str) else json.dumps(text, sort_keys=True, ensure_ascii=False)
+
+
+def tools_of(prompt: Text) -> list[dict[str, Any]] | None:
+    """The tools that a conversation was held with: chat templates take them beside the messages."""
+    return None if isinstance(prompt, str) or not prompt else prompt[0].get("tools")
 
 
 def folded(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment_trainer.data.rows import Text
+from alignment_trainer.data.rows import Text, tools_of
 
 __all__ = ["Scored", "batches", "encode", "encode_prompt", "padded", "score", "vocabulary"]
 
@@ -39,7 +39,8 @@ def encode(tokenizer: Any, prompt: Text, answer: Text, maximum: int) -> tuple[li
         whole = tokenizer(prompt + ended)["input_ids"]
     else:
         assert not isinstance(answer, str)  # noqa: S101
-        whole = tokenizer.apply_chat_template(prompt + answer, return_dict=True)["input_ids"]
+        rendered = tokenizer.apply_chat_template(prompt + answer, tools=tools_of(prompt), return_dict=True)
+        whole = rendered["input_ids"]
     start = next(
         (i for i, (a, b) in enumerate(zip(prompt_ids, whole, strict=False)) if a != b),
         min(len(prompt_ids), len(whole)),
@@ -52,7 +53,9 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     return list(
-        tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        tokenizer.apply_chat_template(
+            prompt, tools=tools_of(prompt), add_generation_prompt=True, return_dict=True
+        )["input_ids"]
     )
 
 

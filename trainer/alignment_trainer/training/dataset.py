@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
-from alignment_trainer.data.rows import Kind, Pair
+from alignment_trainer.data.rows import Kind, Pair, Text, tools_of
 
 __all__ = ["mostly_edits", "select_slice", "supervised_dataset"]
 
@@ -31,7 +32,21 @@ def supervised_dataset(pairs: list[Pair]) -> Any:
     """``datasets.Dataset`` with prompt and completion, the chosen side."""
     from datasets import Dataset
 
-    return Dataset.from_list([{"prompt": p.prompt, "completion": p.chosen} for p in pairs])
+    # As JSON: tools differ in shape from pair to pair, and a column of the data set has one.
+    return Dataset.from_list(
+        [
+            {"prompt": _bare(p.prompt), "completion": p.chosen, "tools": json.dumps(tools_of(p.prompt))}
+            for p in pairs
+        ]
+    )
+
+
+def _bare(prompt: Text) -> Text:
+    """A prompt without the tools in its first message."""
+    if isinstance(prompt, str) or tools_of(prompt) is None:
+        return prompt
+    first = {name: value for name, value in prompt[0].items() if name != "tools"}
+    return [first, *prompt[1:]]
 
 
 def _uniform(key: str) -> float:

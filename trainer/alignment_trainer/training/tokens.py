@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final
 
-from alignment_trainer.data.rows import Pair, Text
+from alignment_trainer.data.rows import Pair, Text, tools_of
 
 __all__ = ["COLUMNS", "tokenize_pair", "tokenized"]
 
@@ -45,7 +45,9 @@ def _prompt_ids(tokenizer: Any, prompt: Text) -> list[int]:
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     return list(
-        tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+        tokenizer.apply_chat_template(
+            prompt, tools=tools_of(prompt), add_generation_prompt=True, return_dict=True
+        )["input_ids"]
     )
 
 
@@ -55,7 +57,8 @@ def _ids(tokenizer: Any, prompt: Text, answer: Text) -> list[int]:
         ended = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token
         return list(tokenizer(prompt + ended)["input_ids"])
     assert not isinstance(answer, str)  # noqa: S101
-    return list(tokenizer.apply_chat_template(prompt + answer, return_dict=True)["input_ids"])
+    whole = tokenizer.apply_chat_template(prompt + answer, tools=tools_of(prompt), return_dict=True)
+    return list(whole["input_ids"])
 
 
 def _common(first: list[int], second: list[int]) -> int:
