@@ -116,7 +116,7 @@ class TrainingSpec(SpecModel):
     method: Method = Field(default=Method.DPO, description="Direct Preference Optimization.")
     engine: Engine = Field(
         default=Engine.AUTO,
-        description="PrefixShared computes the tokens that both answers share once, exactly; TRL is the plain trainer; Auto takes PrefixShared where it is exact.",
+        description="PrefixShared computes the tokens that both answers share once, exactly; TRL is the plain trainer. Auto and PrefixShared use TRL, with a line in the log, where sharing is not exact for the model.",
     )
     loss: Loss = Field(
         default=Loss.SIGMOID, description="Preference loss, by TRL's name; smoothed is conservative DPO."

@@ -154,7 +154,7 @@ def _ours(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> A
             raise RuntimeError(f"the cache knew {cached} of {len(values)} pairs in arm {arm.kind}")
         return with_reference(dataset, values)
 
-    return PreferenceTrainer(
+    trainer = PreferenceTrainer(
         model=policy,
         args=arguments,
         train_dataset=tokenized(
@@ -169,8 +169,10 @@ def _ours(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> A
         ),
         reference=reference,
         fresh_adapter=arm.lora,
-        strict=True,
     )
+    if trainer.seam is None:
+        raise RuntimeError(f"arm {arm.kind} would run TRL's forward")
+    return trainer
 
 
 class _Tokens:

@@ -181,7 +181,6 @@ def run_dpo(
         fresh_adapter=fresh,
         terms=terms(spec, plan.sft_weight),
         only_terms=spec.dpop_weight is not None,
-        strict=spec.engine is Engine.PREFIX_SHARED,
     )
     target, partial = Path(arguments.output_dir), group.crew.node > 0
     newest = group.once_per_node(lambda: checkpoints.fetch(target, partial=partial))

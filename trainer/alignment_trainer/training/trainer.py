@@ -39,7 +39,6 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     group: the processes that train together; omitted: this one alone.
     fresh_adapter: the adapter is new; the reference is the model without it.
     terms: what is added to TRL's loss. only_terms: TRL's loss is left out.
-    strict: a forward that disagrees with TRL's is an error instead of a reason to go back to TRL's.
     """
 
     def __init__(
@@ -51,14 +50,12 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         fresh_adapter: bool = False,
         terms: tuple[Term, ...] = (),
         only_terms: bool = False,
-        strict: bool = False,
         **arguments: Any,
     ) -> None:
         self._collator = collator
         self._reference = reference
         self._fresh_adapter = fresh_adapter
         self._terms = terms
-        self._strict = strict
         self._seam: forward.Seam | None = None
         self._group = group or Group()
         spread = getattr(arguments["model"], "is_distributed_loading_by_transformers", False)
@@ -265,8 +262,6 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         sharded.settle(self.model)
         if not self._group.any(difference is not None):
             return
-        if self._strict:
-            raise RuntimeError(f"the prefix-shared forward differs from TRL's: {difference}")
         _log.error(
             "the prefix-shared forward differs from TRL's (%s); training goes on with TRL's", difference
         )
