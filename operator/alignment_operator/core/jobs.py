@@ -21,6 +21,7 @@ from alignment_api.names import (
     LABEL_STAGE,
     REQUEST_ANNOTATION,
     StageName,
+    version_name,
 )
 from alignment_api.spec.evaluation import EvaluationSpec
 from alignment_api.spec.pods import StagePod, TrainPod
@@ -98,21 +99,31 @@ def build_job(action: StartStage, defaults: PodDefaults) -> Json:
 
 
 def build_service(action: StartStage) -> Json | None:
-    """The headless Service by which pods of one attempt find each other; None where there is only one pod."""
-    if _nodes(action.request) == 1:
+    """The headless Service by which pods that train together find each other; None where there is only one pod.
+
+    One for all attempts of a run, so that they leave no more than it behind; its name holds the run's UID, so that
+    nobody else's can be taken for it.
+    """
+    request = action.request
+    if _nodes(request) == 1:
         return None
-    labels = _labels(action.request)
+    labels = _labels(request)
+    del labels[LABEL_ATTEMPT]
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(action.name, action.request, labels),
+        "metadata": _metadata(_service_name(request), request, labels),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": action.name},
+            "selector": {name: labels[name] for name in (LABEL_RUN_UID, LABEL_STAGE)},
             "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
         },
     }
+
+
+def _service_name(request: StageRequest) -> str:
+    return version_name(request.run.name, request.run.uid)
 
 
 def _nodes(request: StageRequest) -> int:
@@ -175,7 +186,7 @@ def _pod(name: str, request: StageRequest, defaults: PodDefaults) -> Json:
     if settings.tolerations:
         pod["tolerations"] = [toleration.to_wire() for toleration in settings.tolerations]
     if _nodes(request) > 1:
-        pod["subdomain"] = name
+        pod["subdomain"] = _service_name(request)
     return pod
 
 
@@ -240,7 +251,7 @@ def _environment(name: str, request: StageRequest, settings: StagePod, defaults:
     if nodes > 1:
         values |= {
             "ALIGNMENT_NODES": str(nodes),
-            "ALIGNMENT_MASTER_ADDRESS": f"{name}-0.{name}.{request.run.namespace}.svc",
+            "ALIGNMENT_MASTER_ADDRESS": f"{name}-0.{_service_name(request)}.{request.run.namespace}.svc",
             "ALIGNMENT_MASTER_PORT": str(RENDEZVOUS_PORT),
         }
     if gpus := _gpus(settings) if request.stage is StageName.TRAIN else 0:

@@ -134,12 +134,20 @@ def test_a_single_pod_survives_a_drain_within_its_job_and_a_gang_does_not() -> N
 def test_a_gang_finds_each_other_through_a_headless_service() -> None:
     job, service = manifests("full-train")
     assert service["spec"]["clusterIP"] == "None"
-    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
     spec = pod("full-train")
     assert spec["subdomain"] == service["metadata"]["name"]
     env = {entry["name"]: entry for entry in spec["containers"][0]["env"]}
-    assert env["ALIGNMENT_MASTER_ADDRESS"]["value"] == "full-train-1-0.full-train-1.team.svc"
+    assert env["ALIGNMENT_MASTER_ADDRESS"]["value"] == f"full-train-1-0.{spec['subdomain']}.team.svc"
     assert "fieldRef" in env["ALIGNMENT_NODE_RANK"]["valueFrom"]
+
+
+def test_all_attempts_of_a_run_share_one_service_that_no_other_run_has() -> None:
+    first, second = (build_service(start(full(), StageName.TRAIN, attempt=number)) for number in (1, 2))
+    assert first == second
+    assert first is not None
+    assert first["metadata"]["name"] == "full-12345678"
 
 
 def test_credentials_are_referred_to_and_never_written_out() -> None:
