@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +28,8 @@ from tools.bench.train.material import DATA, REAL_EDITS, SIZES, make_model, make
 from tools.bench.train.process import in_own_process
 
 ARMS: Final = {
-    "default": "TRL default",
     "tuned": "TRL tuned",
+    "default": "TRL default",
     "empty": "ours, empty cache",
     "full": "ours, full cache",
 }
@@ -37,7 +38,7 @@ _PAIRS: Final = {"tiny": 16, "5M": 64, "60M": 16}
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of four arms."""
+    """What the four arms have in common."""
 
     size: str
     lora: bool
@@ -89,20 +90,19 @@ def main() -> None:
 
 def measure(
     setting: Setting, arms: list[str], count: int, threads: int, *, profile: bool = False
-) -> list[str]:
-    """The table's lines of one setting."""
+) -> Iterator[str]:
+    """The table's lines of one setting, as they are measured."""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
         folder = Path(name)
         make_model(folder / "model", setting.size, setting.data)
         rows = make_pairs(setting.data, count)
         (folder / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
-        measured = {
-            kind: _run(Arm(kind, name, setting.lora, setting.low_precision, threads, profile=profile), folder)
-            for kind in ARMS
-            if kind in arms
-        }
-        floors = {kind: _floor_seconds(setting, folder, rows, kind, threads) for kind in measured}
-    return [_line(setting, kind, measured, floors[kind]) for kind in measured]
+        measured: dict[str, Measured] = {}
+        for kind in ARMS:
+            if kind in arms:
+                arm = Arm(kind, name, setting.lora, setting.low_precision, threads, profile=profile)
+                measured[kind] = _run(arm, folder)
+                yield _line(setting, kind, measured, _floor_seconds(setting, folder, rows, kind, threads))
 
 
 def _run(arm: Arm, folder: Path) -> Measured:

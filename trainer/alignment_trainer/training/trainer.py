@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
@@ -26,8 +27,10 @@ from alignment_trainer.training.prefix import attention, forward, selfcheck
 __all__ = ["PreferenceTrainer"]
 
 _log = logging.getLogger(__name__)
-_STATISTICS = ("entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy")
+_STATISTICS: Final = ("entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy")
 """Metrics that need the per-token statistics: TRL's names."""
+_STATISTICS_EVERY: Final = 10
+"""Steps from one that notes the per-token statistics to the next; losses and rewards are noted on every logged step."""
 Reference = Callable[["PreferenceTrainer", Any], Any]
 
 
@@ -131,7 +134,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         work = Work.of(inputs)
         model.train()
         if self._seam is not None:
-            self._seam.logging = self._logs_this_step()
+            self._seam.logging = self._notes_statistics()
         while True:
             try:
                 return self._step(model, work)
@@ -245,13 +248,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                 del values[-len(added) :]
                 values.append(sum(value * share for value, share in zip(added, shares, strict=True)))
 
-    def _logs_this_step(self) -> bool:
-        step, every = self.state.global_step + 1, self.args.logging_steps
-        return bool(
-            step == self.state.max_steps
-            or (step == 1 and self.args.logging_first_step)
-            or step % max(1, int(every)) == 0
-        )
+    def _notes_statistics(self) -> bool:
+        step, every = self.state.global_step + 1, max(1, int(self.args.logging_steps))
+        every *= math.ceil(_STATISTICS_EVERY / every)
+        return step in (1, self.state.max_steps) or step % every == 0
 
     def _check(self, dataset: Any) -> None:
         """Once, before anything is computed: our forward against TRL's own, on two pairs at most."""
