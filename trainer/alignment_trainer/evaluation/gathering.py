@@ -31,7 +31,7 @@ from alignment_trainer.evaluation.material import (
 from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
 from alignment_trainer.evaluation.placebo import CANDIDATES, Pool, match, placebo_edits
 from alignment_trainer.evaluation.prompts import draw_prompts
-from alignment_trainer.evaluation.scoring import encode, encode_prompt, score
+from alignment_trainer.evaluation.scoring import encode, encode_prompt, score, score_sides
 from alignment_trainer.evaluation.sets import Sets
 from alignment_trainer.evaluation.words import known_words
 
@@ -187,14 +187,18 @@ class Gatherer:
         return found
 
     def _logps(self, seat: Seat, who: str) -> tuple[Logps, NDArray[np.int64]]:
-        sides = {}
-        for side in ("rejected", "chosen"):
-            sequences = [
-                encode(seat.tokenizer, pair.prompt, getattr(pair, side), self._maximum)
-                for pair in self._pairs
-            ]
-            sides[side] = self._score(seat, sequences, f"scoring, {who}")
-        return Logps(chosen=sides["chosen"].logps, rejected=sides["rejected"].logps), sides["chosen"].tokens
+        def encoded(side: str) -> list[tuple[list[int], int]]:
+            return [encode(seat.tokenizer, p.prompt, getattr(p, side), self._maximum) for p in self._pairs]
+
+        chosen, rejected = score_sides(
+            seat.model,
+            encoded("chosen"),
+            encoded("rejected"),
+            seat.tokenizer.pad_token_id,
+            lambda n: self._advance(f"scoring, {who}", n),
+        )
+        self._done += 2 * len(self._pairs)
+        return Logps(chosen=chosen.logps, rejected=rejected.logps), chosen.tokens
 
     def _answers(self, seat: Seat, prompts: list[Text], temperature: float, who: str) -> list[Answer]:
         found = generate(

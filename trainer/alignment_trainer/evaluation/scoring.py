@@ -1,6 +1,8 @@
 """Log-probabilities of given answers under a model, in batches of similar length.
 
-Prompts and answers are tokenized as training does it: the whole text at once, cut where the prompt's tokens end.
+Prompts and answers are tokenized as training does it: the whole text at once, cut where the prompt's tokens end. Both
+sides of a pair go through the forward that training uses, which computes once what they share; where that is not exact
+for a model, each side by itself.
 P pairs of (prompt, answer), T tokens, V vocabulary.
 """
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from alignment_trainer.data.rows import Text, tools_of
 
-__all__ = ["Scored", "batches", "encode", "encode_prompt", "padded", "score", "vocabulary"]
+__all__ = ["Scored", "batches", "encode", "encode_prompt", "padded", "score", "score_sides", "vocabulary"]
 
 _TOKENS_PER_BATCH: Final = 16_384
 _LOGITS_PER_BATCH: Final = 2**28
@@ -81,6 +83,62 @@ def score(
             done += len(batch)
             between(done)
     return Scored(logps, np.array([max(0, len(ids) - start) for ids, start in sequences], dtype=np.int64))
+
+
+def score_sides(
+    model: Any,
+    chosen: Sequence[tuple[list[int], int]],
+    rejected: Sequence[tuple[list[int], int]],
+    pad: int,
+    between: Callable[[int], None],
+) -> tuple[Scored, Scored]:
+    """Score both sides of pairs, given as for :func:`score`. between: called with the number of sides done."""
+    from alignment_trainer.training.prefix.architectures import refusal
+
+    if refusal(model) is not None:
+        first = score(model, chosen, pad, between)
+        return first, score(model, rejected, pad, lambda done: between(len(chosen) + done))
+    logps = _shared_logps(model, chosen, rejected, pad, between)
+    counts = [[max(0, len(ids) - start) for ids, start in side] for side in (chosen, rejected)]
+    first, second = (Scored(logps[:, n], np.array(counts[n], dtype=np.int64)) for n in range(2))
+    return first, second
+
+
+def _shared_logps(
+    model: Any,
+    chosen: Sequence[tuple[list[int], int]],
+    rejected: Sequence[tuple[list[int], int]],
+    pad: int,
+    between: Callable[[int], None],
+) -> NDArray[np.float64]:
+    """(P, 2) log-probabilities of chosen and rejected sides, nats."""
+    import torch
+
+    from alignment_trainer.training.prefix import attention, forward
+    from alignment_trainer.training.prefix.packing import pack
+
+    device = next(model.parameters()).device
+    logps = np.zeros((len(chosen), 2))
+    lengths = [len(a) + len(b) for (a, _), (b, _) in zip(chosen, rejected, strict=True)]
+    seam = forward.install(model, attention.backend_for(model.config, device, model.dtype))
+    seam.logging = False
+    done = 0
+    try:
+        with torch.inference_mode():
+            # The head scores in tiles, so no budget of logits is needed.
+            for batch in batches(lengths, 1):
+                ids, answer = padded([side[i] for side in (chosen, rejected) for i in batch], pad)
+                present = torch.zeros_like(answer)
+                for row, length in enumerate(len(side[i][0]) for side in (chosen, rejected) for i in batch):
+                    present[row, :length] = True
+                found = seam.run(pack(ids, present, answer).to(device)).log_probs
+                # Sums of hundreds of tokens are compared to a fraction of a nat: add in float64.
+                logps[batch] = torch.stack(found.double().sum(1).chunk(2), 1).cpu().numpy()
+                done += 2 * len(batch)
+                between(done)
+    finally:
+        seam.remove()
+    return logps
 
 
 def padded(sequences: Sequence[tuple[list[int], int]], pad: int) -> tuple[Any, Any]:

@@ -113,12 +113,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         return self._reference(self, dataset)
 
     def _install(self) -> forward.Seam:
-        config = self.model.config
-        heads = config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // heads
-        precision = self.precision
-        key_heads = getattr(config, "num_key_value_heads", None) or heads
-        backend = attention.choose_backend(self.accelerator.device, precision, heads, key_heads, size)
+        backend = attention.backend_for(self.model.config, self.accelerator.device, self.precision)
         always = ("log_sum_sq_probs",) if self.use_weighting else ()
         return forward.install(self.model, backend, always=always)
 

@@ -166,3 +166,19 @@ def test_own_tokenizing_equals_trls(tmp_path: Path) -> None:
         assert len(ours) == len(theirs)
         for a, b in zip(ours, theirs, strict=True):
             assert {name: a[name] for name in COLUMNS} == {name: b[name] for name in COLUMNS}
+
+
+def test_packing_in_the_data_loaders_workers_gives_the_same_batches() -> None:
+    from torch.utils.data import DataLoader
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    collator = PairCollator(DataCollatorForPreference(pad_token_id=PAD), budget=30, shared=True)
+    examples = [example(4, [5, 6, n], [7, n]) for n in range(3, 15)]
+    rows: Any = examples
+    loader: Any = DataLoader(rows, batch_size=4, num_workers=2, collate_fn=collator)
+    for number, loaded in enumerate(loader):
+        direct = collator(examples[4 * number : 4 * number + 4])
+        assert len(loaded[MICRO_BATCHES]) == len(direct[MICRO_BATCHES]) > 1
+        for ours, theirs in zip(loaded[MICRO_BATCHES], direct[MICRO_BATCHES], strict=True):
+            assert ours[KEY].segments == theirs[KEY].segments
+            assert torch.equal(ours[KEY].ids_T, theirs[KEY].ids_T)

@@ -22,7 +22,15 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from alignment_trainer.training.prefix.packing import Segment
 
-__all__ = ["NAME", "block_segments", "choose_backend", "register", "sdpa_segments", "varlen_segments"]
+__all__ = [
+    "NAME",
+    "backend_for",
+    "block_segments",
+    "choose_backend",
+    "register",
+    "sdpa_segments",
+    "varlen_segments",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -146,6 +154,14 @@ def varlen_segments(
     )
     mixed: torch.Tensor = out.unsqueeze(0)
     return mixed
+
+
+def backend_for(config: Any, device: torch.device, dtype: torch.dtype) -> Backend:
+    """The backend that :func:`choose_backend` finds for a model's configuration."""
+    heads = config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return choose_backend(device, dtype, heads, key_heads, size)
 
 
 def choose_backend(
