@@ -7,12 +7,14 @@ with every counter-metric beside them, and the report says how weak that is. doc
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
 from alignment_api.gate import NOTHING_CARRIES, carries
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec, JudgeType
+from alignment_trainer.errors import RequestError
 
 __all__ = ["COUNTERS", "default_criteria", "why_nothing_carries"]
 
@@ -41,8 +43,16 @@ _ACCURACY: Final = Criterion(
 )
 
 
+_MOST_SETS: Final = 8
+"""Sixteen criteria fit a gate; the default one has at most eight without sets."""
+_LONGEST_NAME: Final = 63
+
+
 def default_criteria(spec: EvaluationSpec, *, edits: bool) -> tuple[Criterion, ...]:
-    """The gate of a user who wrote none. edits: the release can rest on edits (``prompts.rests_on_edits``)."""
+    """The gate of a user who wrote none. edits: the release can rest on edits (``prompts.rests_on_edits``).
+
+    Raises RequestError where more sets are given than fit.
+    """
     dry = {"mode": CriterionMode.DRY_RUN}
     direction = _LIFT if edits else _ACCURACY.model_copy(update=dry)
     length = _LENGTH
@@ -63,21 +73,37 @@ def default_criteria(spec: EvaluationSpec, *, edits: bool) -> tuple[Criterion, .
     return (*first, *COUNTERS, length, _DRIFT, _COHORTS, *_sets(spec))
 
 
-def _sets(spec: EvaluationSpec) -> tuple[Criterion, ...]:
-    """One criterion a set that the user gave; 16 criteria fit a gate."""
-    anchors = [
-        Criterion(
-            name=f"anchor-{a.name}"[:63], metric=MetricName.ANCHOR_LOSS_DELTA, selector=a.name, maximum=0.05
+def _sets(spec: EvaluationSpec) -> list[Criterion]:
+    """One blocking criterion for each set that the user gave. Raises RequestError where they do not fit a gate."""
+    count = len(spec.refusals) + len(spec.anchors)
+    if count > _MOST_SETS:
+        raise RequestError(
+            f"spec.evaluation has {count} anchor and refusal sets, and the default gate has room for {_MOST_SETS}: some would not "
+            "block. Join sets, or write gate.criteria with those that must block.",
+            reason="SetsTooMany",
         )
-        for a in spec.anchors
-    ]
     refusals = [
         Criterion(
-            name=f"refusal-{r.name}"[:63], metric=MetricName.REFUSAL_RATE, selector=r.name, minimum=-0.05
+            name=_named("refusal", r.name), metric=MetricName.REFUSAL_RATE, selector=r.name, minimum=-0.05
         )
         for r in spec.refusals
     ]
-    return tuple([*refusals, *anchors][:8])
+    anchors = [
+        Criterion(
+            name=_named("anchor", a.name), metric=MetricName.ANCHOR_LOSS_DELTA, selector=a.name, maximum=0.05
+        )
+        for a in spec.anchors
+    ]
+    return [*refusals, *anchors]
+
+
+def _named(kind: str, name: str) -> str:
+    """A criterion's name, at most 63 characters; a long one keeps its beginning and a digest, so that no two are equal."""
+    whole = f"{kind}-{name}"
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    digest = hashlib.blake2b(whole.encode(), digest_size=4).hexdigest()
+    return f"{whole[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
 
 
 def why_nothing_carries(criteria: Sequence[Criterion], *, comparable: bool) -> str | None:

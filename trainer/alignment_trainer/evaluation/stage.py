@@ -35,7 +35,7 @@ from alignment_trainer.evaluation.report_html import render_html
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.folders import fetch_folder, upload_folder
 
-__all__ = ["run"]
+__all__ = ["headline", "run"]
 
 _MOST_METRICS: Final = 32
 """As many metrics as a status holds; the criteria's come first."""
@@ -105,7 +105,7 @@ def run(context: StageContext) -> StageResult:
         finished_time=datetime.now(UTC),
         metrics=metrics,
         evidence=evidence,
-        headline=_headline(evidence, metrics),
+        headline=headline(evidence, metrics),
     )
 
 
@@ -218,10 +218,13 @@ def _cut_answers(material: Material, longest: int) -> list[str]:
     return [said]
 
 
-def _headline(evidence: Evidence, metrics: tuple[MetricResult, ...]) -> str | None:
+def headline(evidence: Evidence, metrics: tuple[MetricResult, ...]) -> str | None:
     """The first blocking criterion's metric with its two-sided 95 % interval."""
-    first = next((e.criterion.metric for e in evidence.criteria if e.criterion.mode == "Blocking"), None)
-    metric = next((m for m in metrics if m.name is first and m.estimate is not None), None)
+    first = next((e.criterion for e in evidence.criteria if e.criterion.mode == "Blocking"), None)
+    if first is None:
+        return None
+    wanted = (first.metric, first.selector or "")
+    metric = next((m for m in metrics if (m.name, m.selector) == wanted), None)
     if metric is None or metric.estimate is None or metric.low is None or metric.high is None:
         return None
     return f"{metric.name} {metric.estimate:+.3f} [{metric.low:+.3f}, {metric.high:+.3f}]"

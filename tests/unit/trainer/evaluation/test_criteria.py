@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alignment_api.evidence import MetricResult
 from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec
 from alignment_api.verdict import Result
 from alignment_trainer.data.rows import Kind
+from alignment_trainer.errors import RequestError
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
 from alignment_trainer.evaluation.defaults import default_criteria
 from alignment_trainer.evaluation.material import Logps
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics import measure
 from alignment_trainer.evaluation.prompts import rests_on_edits
+from alignment_trainer.evaluation.stage import headline
 from alignment_trainer.evaluation.statistics import mean_by_cluster, proportion
 from support.material import material, pair
 
@@ -48,13 +51,51 @@ def test_a_release_rests_on_generated_texts_wherever_they_can_be_compared(
     assert (MetricFamily.SUPERIORITY in families) == (judge is not None or edits)
 
 
-def test_sets_that_the_user_gives_block_and_the_gate_stays_within_its_sixteen() -> None:
-    sets = [{"name": f"s{n}", "uri": "s3://eval/x.jsonl"} for n in range(16)]
-    spec = EvaluationSpec.model_validate({"anchors": sets, "refusals": sets[:2]})
-    criteria = default_criteria(spec, edits=True)
+@pytest.mark.parametrize("judge", [None, JUDGE])
+@pytest.mark.parametrize("edits", [True, False])
+def test_every_set_that_the_user_gives_blocks_and_the_gate_stays_within_its_sixteen(
+    judge: dict[str, str] | None, edits: bool
+) -> None:
+    sets = [{"name": f"s{n}", "uri": "s3://eval/x.jsonl"} for n in range(6)]
+    wire: dict[str, object] = {"anchors": sets, "refusals": sets[:2]} | ({"judge": judge} if judge else {})
+    criteria = default_criteria(EvaluationSpec.model_validate(wire), edits=edits)
     assert len(criteria) <= 16
-    assert len({c.name for c in criteria}) == len(criteria)
-    assert {"refusal-s0", "refusal-s1", "anchor-s0"} <= {c.name for c in criteria}
+    expected = {"refusal-s0", "refusal-s1", *(f"anchor-s{n}" for n in range(6))}
+    assert expected <= {c.name for c in criteria if c.mode is CriterionMode.BLOCKING}
+
+
+def test_more_sets_than_fit_are_refused_and_not_left_out() -> None:
+    sets = [{"name": f"s{n}", "uri": "s3://eval/x.jsonl"} for n in range(8)]
+    spec = EvaluationSpec.model_validate({"anchors": sets, "refusals": sets[:1]})
+    with pytest.raises(RequestError, match="has 9 anchor and refusal sets") as refused:
+        default_criteria(spec, edits=True)
+    assert refused.value.reason == "SetsTooMany"
+
+
+def test_sets_with_long_names_keep_criteria_of_their_own() -> None:
+    names = ["a" * 62 + ending for ending in "bc"]
+    sets = [{"name": name, "uri": "s3://eval/x.jsonl"} for name in names]
+    found = default_criteria(EvaluationSpec.model_validate({"anchors": sets}), edits=True)
+    ours = {c.name: c.selector for c in found if c.selector}
+    assert sorted(ours.values(), key=str) == names
+    assert all(len(name) <= 63 for name in ours)
+
+
+@pytest.mark.parametrize("wanted", ["a", "b"])
+def test_the_headline_is_of_the_set_that_the_first_criterion_names(wanted: str) -> None:
+    criterion = Criterion(name="anchor", metric=MetricName.ANCHOR_LOSS_DELTA, selector=wanted, maximum=0.05)
+    evidence = gather_evidence((criterion,), lambda _n, _s: good(), Alpha(0.05), comparable=True)
+    metrics = tuple(
+        MetricResult(name=MetricName.ANCHOR_LOSS_DELTA, selector=s, estimate=e, low=e, high=e)
+        for s, e in (("a", 0.1), ("b", 0.2))
+    )
+    assert (
+        headline(evidence, metrics)
+        == {
+            "a": "anchorLossDelta +0.100 [+0.100, +0.100]",
+            "b": "anchorLossDelta +0.200 [+0.200, +0.200]",
+        }[wanted]
+    )
 
 
 def good(count: int = 400) -> Measurement:
