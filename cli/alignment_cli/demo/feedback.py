@@ -26,7 +26,8 @@ def write_events(base: Path, file: Path, *, pairs: int, seed: int, contradictory
     flips = random.Random(f"flips {seed}")
     file.parent.mkdir(parents=True, exist_ok=True)
     edits = written = 0
-    with file.open("w", encoding="utf-8") as out:
+    unfinished = file.with_suffix(".part")  # what has the file's own name is whole
+    with unfinished.open("w", encoding="utf-8") as out:
         while edits < pairs:
             encounters = [draw_encounter(rng) for _ in range(min(512, pairs - edits + 16))]
             prompts = [prompt(encounter) for encounter in encounters]
@@ -51,4 +52,5 @@ def write_events(base: Path, file: Path, *, pairs: int, seed: int, contradictory
                     event |= {"response": final, "edited": draft} if flipped else {"edited": final}
                 out.write(json.dumps(event) + "\n")
                 written += 1
+    unfinished.replace(file)
     return written

@@ -90,10 +90,15 @@ def lay_out(demo: Demo, progress: Callable[[str, int, int], None]) -> None:
             seed=demo.seed,
             progress=lambda step, steps, _loss: progress("training the base model", step, steps),
         )
+        for drafted in demo.events.parent.glob("demo*.jsonl"):
+            drafted.unlink()  # by another base
         mark.write_text(recipe, encoding="utf-8")
-    progress("drafting and editing notes", 0, 1)
-    write_events(demo.base, demo.events, pairs=demo.pairs, seed=demo.seed, contradictory=demo.contradictory)
-    progress("drafting and editing notes", 1, 1)
+    if not demo.events.exists():
+        progress("drafting and editing notes", 0, 1)
+        write_events(
+            demo.base, demo.events, pairs=demo.pairs, seed=demo.seed, contradictory=demo.contradictory
+        )
+        progress("drafting and editing notes", 1, 1)
     demo.manifest.write_text(manifest_text(demo), encoding="utf-8")
 
 
