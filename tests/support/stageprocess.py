@@ -28,7 +28,7 @@ class StageProcess:
     folder: Path
     request: StageRequest
 
-    def wait(self, seconds: float = 240) -> int:
+    def wait(self, seconds: float = 500) -> int:
         """Its exit code; the way shells say it for a death by signal."""
         code = self.process.wait(seconds)
         return 128 - code if code < 0 else code
