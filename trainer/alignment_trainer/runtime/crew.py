@@ -115,6 +115,12 @@ def read_crew(
             "them (nodes times GPUs): raise it, or ask for fewer GPUs.",
             reason="WorldSizeInvalid",
         )
+    if nodes * processes > 1 and str(request.spec.training.loss).startswith("aot"):
+        raise RequestError(
+            f"spec.training.loss {request.spec.training.loss} compares the pairs of a step with each other, and "
+            f"{nodes * processes} processes would each see a part of them: ask for one GPU, or take another loss.",
+            reason="WorldSizeInvalid",
+        )
     return Crew(
         nodes=nodes,
         node=node,

@@ -25,6 +25,7 @@ __all__ = [
     "halve",
     "pairs_in",
     "slots",
+    "tokens_in",
     "within_budget",
 ]
 
@@ -119,13 +120,14 @@ def _neighbours(costs: Sequence[int], budget: int) -> list[list[int]]:
 class PairCollator:
     """Collates one process's share of the examples of a step. padded: TRL's collator. shared: add the packed batch.
 
-    budget: tokens per micro-batch. processes, process: how many share a step, and which of them this is.
+    budget: tokens per micro-batch. together: a step is one micro-batch whatever its size. processes, process: how many share a step, and which of them this is.
     """
 
     padded: Any
     budget: int
     shared: bool
     maximum: int | None = None
+    together: bool = False
     processes: int = 1
     process: int = 0
 
@@ -153,7 +155,7 @@ class PairCollator:
     def slots(self, examples: list[Example]) -> list[Slot]:
         """How the examples are dealt out."""
         costs = [cost_of(example, shared=self.shared, maximum=self.maximum) for example in examples]
-        return slots(costs, self.budget, self.processes)
+        return slots(costs, sum(costs) if self.together else self.budget, self.processes)
 
     def micro_batch(self, examples: list[Example]) -> dict[str, Any]:
         """TRL's batch of the examples, with the packed batch where it is used."""
@@ -174,21 +176,35 @@ class Work:
         """From the data loader's batch."""
         return cls(inputs[MICRO_BATCHES], inputs["shares"], inputs["weights"])
 
-    def halved(self) -> Work:
-        """The same pairs in micro-batches of half the size; those of one pair stay."""
-        parts: list[tuple[dict[str, Any], float, float]] = []
+    def within(self, budget: int) -> Work:
+        """The same pairs, those of too large micro-batches in halves of them, as often as it takes; one pair stays."""
+        found = Work([], [], [])
         for batch, share, weight in zip(self.batches, self.shares, self.weights, strict=True):
-            halves = halve(batch) if pairs_in(batch) > 1 else [batch]
-            parts += [
-                (half, share * pairs_in(half) / pairs_in(batch), weight * pairs_in(half) / pairs_in(batch))
-                for half in halves
-            ]
-        return Work([p[0] for p in parts], [p[1] for p in parts], [p[2] for p in parts])
+            if tokens_in(batch) <= budget or pairs_in(batch) == 1:
+                parts = Work([batch], [share], [weight])
+            else:
+                halves = halve(batch)
+                parts_of = [pairs_in(half) / pairs_in(batch) for half in halves]
+                parts = Work(halves, [share * p for p in parts_of], [weight * p for p in parts_of]).within(
+                    budget
+                )
+            found.batches.extend(parts.batches)
+            found.shares.extend(parts.shares)
+            found.weights.extend(parts.weights)
+        return found
 
 
 def pairs_in(batch: dict[str, Any]) -> int:
     """Number of pairs in a micro-batch."""
     return int(batch["input_ids"].shape[0]) // 2
+
+
+def tokens_in(batch: dict[str, Any]) -> int:
+    """Tokens that a micro-batch puts through the model, as :func:`cost_of` counts them."""
+    if KEY in batch:
+        return int(batch[KEY].ids_T.numel())
+    chosen_P, rejected_P = batch["attention_mask"].sum(1).chunk(2)
+    return 2 * int(torch.maximum(chosen_P, rejected_P).sum())
 
 
 def halve(batch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import terms
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
-from alignment_trainer.training.schedule import Schedule, losses
+from alignment_trainer.training.schedule import Schedule, compares_pairs, losses
 from alignment_trainer.training.tokens import tokenized
 
 __all__ = ["Trained", "run_dpo", "run_warm_start"]
@@ -135,6 +135,7 @@ def run_dpo(
         budget=plan.tokens_per_micro_batch,
         shared=engine is Engine.PREFIX_SHARED,
         maximum=spec.max_length,
+        together=compares_pairs(spec.loss),
         processes=group.size,
         process=group.rank,
     )
@@ -209,7 +210,8 @@ def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpe
     low = spec.precision is Precision.BFLOAT16
     return {
         "output_dir": str(context.scratch / phase),
-        "gradient_checkpointing": cuda,
+        # One process alone begins without, and turns it on when memory does not do; several cannot do a step again.
+        "gradient_checkpointing": cuda and plan.processes > 1,
         "bf16": low,
         "use_cpu": not cuda,
         "max_length": spec.max_length,

@@ -13,7 +13,7 @@ from typing import Final
 
 from alignment_api.spec import Loss, TrainingSpec
 
-__all__ = ["Schedule", "checkpoint_steps", "losses", "make_schedule"]
+__all__ = ["Schedule", "checkpoint_steps", "compares_pairs", "losses", "make_schedule"]
 
 _ENOUGH_STEPS: Final = 50
 _MOST_EPOCHS: Final = 3
@@ -69,6 +69,14 @@ def make_schedule(spec: TrainingSpec, pairs: int, *, edits: bool, processes: int
         or (2e-4 if lora else 1e-5),
         sft_weight=spec.sft_weight if spec.sft_weight is not None else (_EDIT_SFT_WEIGHT if edits else 0.0),
     )
+
+
+def compares_pairs(loss: Loss) -> bool:
+    """Whether a loss compares the pairs of a step with each other, so that it needs them in one micro-batch.
+
+    Optimal transport (``aot``) sorts the log-ratios of what it is given at once; every other loss is a mean over pairs.
+    """
+    return loss in (Loss.AOT, Loss.AOT_UNPAIRED)
 
 
 def checkpoint_steps(steps: int) -> int:

@@ -19,7 +19,7 @@ from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 
 from alignment_trainer.training import sharded
-from alignment_trainer.training.batching import PairCollator, Work, pairs_in
+from alignment_trainer.training.batching import PairCollator, Work, pairs_in, tokens_in
 from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import Term
 from alignment_trainer.training.prefix import attention, forward, selfcheck
@@ -61,6 +61,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         self._terms = terms
         self._seam: forward.Seam | None = None
         self._group = group or Group()
+        self._tight = False
         spread = getattr(arguments["model"], "is_distributed_loading_by_transformers", False)
         # transformers refuses to keep the optimizer of weights that are spread; we do that, see below.
         arguments["args"].save_only_model = spread
@@ -127,6 +128,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
         """Forward and backward of all micro-batches of a step; returns the step's mean loss per pair."""
         work = Work.of(inputs)
+        if self._tight:  # made before memory ran out: the data loader is a step ahead
+            work = work.within(self._collator.budget)
         model.train()
         if self._seam is not None:
             self._seam.logging = self._notes_statistics()
@@ -134,9 +137,11 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             try:
                 return self._step(model, work)
             except torch.OutOfMemoryError:
-                largest = max(work.batches, key=lambda batch: batch["input_ids"].numel())
                 # Of several processes the others wait in the middle of the step: it cannot be done again.
-                if self.accelerator.num_processes > 1 or pairs_in(largest) == 1:
+                if self.accelerator.num_processes > 1:
+                    raise
+                smallest = self._collator.together or max(map(pairs_in, work.batches)) == 1
+                if self.model.is_gradient_checkpointing and smallest:
                     raise
             # Outside of the handler: the traceback holds the activations that did not fit.
             work = self._smaller(model, work)
@@ -164,13 +169,18 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         return context
 
     def _smaller(self, model: Any, work: Work) -> Work:
-        """The same pairs in micro-batches of half the size, after memory ran out."""
+        """After memory ran out: activations are computed again from here on, or else micro-batches are halved."""
         model.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._collator.budget = max(1, self._collator.budget // 2)
+        if not self.model.is_gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            _log.warning("out of memory: gradient checkpointing from here on")
+            return work
+        self._tight = True
+        self._collator.budget = max(1, max(map(tokens_in, work.batches)) // 2)
         _log.warning("out of memory: micro-batches of at most %d tokens from here on", self._collator.budget)
-        return work.halved()
+        return work.within(self._collator.budget)
 
     def prediction_step(
         self,

@@ -50,8 +50,17 @@ def test_processes_are_numbered_node_by_node() -> None:
         ({"ALIGNMENT_PROCESSES": "two"}, 0, {}, "ALIGNMENT_PROCESSES is 'two'"),
         ({"ALIGNMENT_PROCESSES": "2"}, 4, {}, "ALIGNMENT_PROCESSES is 2, and 4 GPUs are visible"),
         ({}, 8, {"pairsPerStep": 4}, "pairsPerStep is 4, fewer than the 8 processes"),
+        ({}, 2, {"loss": "aot"}, "loss aot compares the pairs of a step"),
     ],
-    ids=["other nodes", "no such node", "nowhere to meet", "no number", "not one per GPU", "too few pairs"],
+    ids=[
+        "other nodes",
+        "no such node",
+        "nowhere to meet",
+        "no number",
+        "not one per GPU",
+        "too few pairs",
+        "a loss over all pairs",
+    ],
 )
 def test_a_wrong_world_size_is_refused_with_both_numbers(
     environment: dict[str, str], gpus: int, settings: dict[str, Any], says: str
