@@ -88,7 +88,10 @@ def seen_in_objects(world: World) -> Observed:
             "finishedAt": ENDED.isoformat(),
             "message": message(world, stage),
         }
-        status = {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": ended}}]}
+        status = {
+            "phase": "Succeeded",
+            "containerStatuses": [{"name": "stage", "state": {"terminated": ended}}],
+        }
         jobs.append(job_record(job))
         pods.append(pod_record(objects.pod(1, name=f"pod-{stage}", job_uid=f"job-{stage}", status=status)))
     view = observe_objects(world.run, tuple(jobs), tuple(pods))
