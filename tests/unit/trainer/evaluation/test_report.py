@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html as markup
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,3 +197,36 @@ def test_a_report_whose_examples_were_taken_out_renders_without_their_texts() ->
     assert all(text.split()[0] in rerendered(wire) for text in texts)
     html = rerendered(wire | {"examples": []})
     assert not any(text in html for text in texts)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1280], ids=["a phone", "a desktop"])
+def test_a_browser_shows_the_whole_width_of_the_report(width: int, tmp_path: Path) -> None:
+    """A page around the report measures it in a frame of that width; the report itself runs no script."""
+    assert CHROMIUM is not None
+    of = better()
+    long = [generation("word" * 60 + EVIL), *of.candidate[1:]]
+    report = render_html(report_on(replace(of, candidate=long), notes=["x" * 200]))
+    page = tmp_path / "around.html"
+    page.write_text(
+        f"<!doctype html><iframe width={width} height=900 srcdoc='{markup.escape(report)}'></iframe><p id=told></p>"
+        "<script>addEventListener('load', () => { const d = document.querySelector('iframe').contentDocument;"
+        "told.textContent = `wide ${d.documentElement.scrollWidth} shown ${d.body.innerText.length}`; })</script>",
+        encoding="utf-8",
+    )
+    options = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}")
+    done = subprocess.run(
+        [CHROMIUM, *options, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    told = re.search(r"wide (\d+) shown (\d+)", done.stdout)
+    assert told, done.stderr[-2000:]
+    assert int(told[1]) <= width, "nothing may stick out to the side"
+    assert int(told[2]) > 1000, "and the report is there"
