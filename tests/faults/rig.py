@@ -143,6 +143,7 @@ class Rig:
                     return self
                 settled = self.server.version
                 self.now = self._resync
+                self.kubelet.kill_overdue()
                 await self._list()
             except Crash:
                 await self._restart()
@@ -167,6 +168,7 @@ class Rig:
         if pause is None or self.now + pause >= self._resync:
             return False
         self.now += pause + 0.001
+        self.kubelet.kill_overdue()
         return True
 
     # -- the operator -----------------------------------------------------------------------------------

@@ -65,6 +65,14 @@ class Kubelet:
         self.lingering.clear()
         self.script = {stage: [e for e in ends if e != "hold"] for stage, ends in self.script.items()}
 
+    def kill_overdue(self) -> None:
+        """Time has passed: pods that took their whole grace to stop are killed."""
+        for pod in self.server.of("pods"):
+            if pod["metadata"].get("deletionTimestamp", "9") <= self.server.time():
+                self.lingering.discard(pod["metadata"]["name"])
+                while self._stop(self.server.objects.get(_key(pod), {})):
+                    pass
+
     # -- one Job --------------------------------------------------------------------------------------
 
     def _job(self, job: Json) -> bool:
@@ -168,13 +176,15 @@ class Kubelet:
 
     def _stop(self, pod: Json) -> bool:
         """One step of a pod that was told to stop: it exits, then it is removed."""
+        if not pod:
+            return False
         name, phase = pod["metadata"]["name"], pod["status"].get("phase")
         if "deletionTimestamp" not in pod["metadata"] or name in self.lingering:
             return False
         if phase == "Running":
             self._finish(pod, "143")
         else:
-            self.server.remove(("pods", pod["metadata"]["namespace"], name))
+            self.server.remove(_key(pod))
         return True
 
     def _finish(self, pod: Json, end: str) -> None:
@@ -218,8 +228,7 @@ class Kubelet:
     # -- writing --------------------------------------------------------------------------------------
 
     def _pod_status(self, pod: Json, **status: Any) -> Json:
-        key = ("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
-        return self.server.change(key, status={**pod["status"], **status})
+        return self.server.change(_key(pod), status={**pod["status"], **status})
 
     def _status(self, job: Json, status: Json) -> None:
         key = ("jobs", job["metadata"]["namespace"], job["metadata"]["name"])
@@ -234,6 +243,10 @@ class Kubelet:
             "lastTransitionTime": self.server.time(),
         }
         self._status(job, {"active": 0, "conditions": [condition]})
+
+
+def _key(pod: Json) -> tuple[str, str, str]:
+    return "pods", pod["metadata"]["namespace"], pod["metadata"]["name"]
 
 
 def job_of(server: ApiServer, stage: StageName, attempt: int = 1) -> Json | None:
