@@ -53,17 +53,21 @@ class TrainStage:
         self.model = upload_folder(self.scratch / "base", self.root + "base/", self.stores(self.root)).uri
 
     def request(self, name: str, pairs: Sequence[Pair], **training: Any) -> StageRequest:
-        """A request over a snapshot of exactly these train pairs; ``training`` is laid over a quick one."""
+        """A request over a snapshot of exactly these train pairs and a holdout that no parquet reader can open.
+
+        ``training`` is laid over a quick one; what is None there is left to the defaults.
+        """
         model = training.pop("model", self.model)
         data = self.scratch / name / "data"
         data.mkdir(parents=True)
         write_split(pairs, data, Side.TRAIN)
+        (data / "holdout.parquet").write_bytes(b"whoever reads this, fails")
         snapshot = upload_folder(data, f"{self.root}snapshots/{name}/", self.stores(self.root))
         spec = AlignmentRunSpec.model_validate(
             {
                 "model": {"uri": model},
                 "data": {"sources": [{"uri": "file:///none.jsonl"}]},
-                "training": _QUICK | training,
+                "training": {name: value for name, value in (_QUICK | training).items() if value is not None},
                 "publish": {"uri": f"{self.root}models/"},
                 "artifacts": {"uri": f"{self.root}artifacts/"},
                 "storage": self.storage,
