@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
@@ -15,9 +16,8 @@ from alignment_api.status import AlignmentRunStatus
 
 __all__ = ["AlignmentRun", "Metadata", "transition_errors"]
 
-RunName = Annotated[
-    str, StringConstraints(max_length=MAXIMUM_RUN_NAME, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-]
+_NAME = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+RunName = Annotated[str, StringConstraints(max_length=MAXIMUM_RUN_NAME, pattern=_NAME)]
 
 
 class Metadata(StatusModel):
@@ -49,6 +49,12 @@ class AlignmentRun(SpecModel):
             f"size(self.metadata.name) <= {MAXIMUM_RUN_NAME}",
             f"metadata.name may have at most {MAXIMUM_RUN_NAME} characters, because children append to it",
             lambda run: len(run.metadata.name) <= MAXIMUM_RUN_NAME,
+        ),
+        Rule(
+            f"self.metadata.name.matches('{_NAME}')",
+            "metadata.name must begin with a letter, may hold only small letters, digits and -, and must not end "
+            "with -, because children named after it get addresses",
+            lambda run: re.match(_NAME, run.metadata.name) is not None,
         ),
     )
     TRANSITIONS: ClassVar[tuple[TransitionRule, ...]] = (

@@ -85,6 +85,12 @@ CASES: tuple[Case, ...] = (
         changed(minimal(), "metadata.name", "a" * 41),
     ),
     Case(
+        "metadata.name must begin with a letter, may hold only small letters, digits and -, and must not end "
+        "with -, because children named after it get addresses",
+        changed(minimal(), "metadata.name", "notes-2026-w48"),
+        changed(minimal(), "metadata.name", "2026-w48"),
+    ),
+    Case(
         "minimumDistance must be below maximumDistance",
         changed(
             minimal(),
