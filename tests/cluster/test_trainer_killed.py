@@ -43,6 +43,16 @@ def test_a_killed_trainer_resumes_and_its_loss_curve_is_that_of_an_undisturbed_r
     assert disturbed == pytest.approx(undisturbed, rel=1e-3)
 
 
+def test_a_trainer_that_somebody_deletes_saves_and_goes_on_without_spending_an_attempt(notes: Team) -> None:
+    notes.apply(training=LONG, backoffLimit=0)
+    pod = until_checkpoint(notes)
+    notes.kubectl("-n", notes.name, "delete", "pod", pod, "--wait=false")
+    status = notes.until_ended()
+    assert reason(status) == "Published", notes.story()
+    assert train_stage(status).get("failures", 0) == 0
+    assert train_stage(status)["preemptions"] == 1
+
+
 def test_an_evicted_trainer_saves_and_goes_on_without_spending_an_attempt(notes: Team) -> None:
     apply_long(notes)
     pod = until_checkpoint(notes)

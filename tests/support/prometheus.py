@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -21,70 +19,21 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.cluster.prometheus import Unavailable, binary
 
 from support.serving import free_port, serving
 
-__all__ = ["Prometheus", "Unavailable", "binary", "required", "running"]
-
-
-class Unavailable(Exception):
-    """Why there is no Prometheus."""
-
-
-def binary(name: str) -> Path:
-    """``prometheus`` or ``promtool``. Raises Unavailable with the reason."""
-    found = shutil.which(name)
-    if found:
-        return Path(found)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alignment-operator"
-    unpacked = cache / "prometheus"
-    if not unpacked.exists():
-        _unpack(unpacked)
-    return unpacked / "usr" / "bin" / name
+__all__ = ["Prometheus", "required", "running"]
 
 
 def required(name: str) -> Path:
-    """As :func:`binary`; skips the test where it cannot be had, fails it there when CI=true."""
+    """``prometheus`` or ``promtool``; skips the test where it cannot be had, fails it there when CI=true."""
     try:
         return binary(name)
     except Unavailable as reason:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI needs {name}: {reason}")
         pytest.skip(f"no {name}: {reason}")
-
-
-def _unpack(target: Path) -> None:
-    """Download the package and unpack it without installing: no service is started, no user is made."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise Unavailable("prometheus is not on PATH, and there is no apt-get that could fetch it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Unpacked beside its place: parallel test processes each see nothing or the whole.
-    work = target.with_name(f".prometheus-{os.getpid()}")
-    work.mkdir()
-    try:
-        _fetch(work)
-        (package,) = work.glob("*.deb")
-        subprocess.run(
-            ["dpkg-deb", "-x", package, work / "root"], check=True, capture_output=True, timeout=120
-        )
-        if not target.exists():
-            (work / "root").rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _fetch(folder: Path) -> None:
-    download = ["apt-get", "download", "prometheus"]
-    for command in (download, ["apt-get", "update", "-qq"], download):
-        try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False, timeout=300
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(f"{' '.join(command)}: {error}") from error
-        if command is download and done.returncode == 0:
-            return
-    raise Unavailable(f"apt-get download prometheus: {done.stderr.strip()[-300:]}")
 
 
 @dataclass(frozen=True)

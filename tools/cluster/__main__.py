@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools.cluster import binaries, shell
+from tools.cluster import binaries, prometheus, shell
 from tools.cluster.prepare import prepare
 from tools.cluster.providers import choose
 
@@ -26,6 +26,7 @@ def main() -> int:
     try:
         provider = choose()
         if verb == "down":
+            prometheus.stop()
             provider.down()
             return 0
         if verb == "prepare":
