@@ -60,7 +60,7 @@ def base_of(stage: TrainStage) -> LocalModel:
 
 
 def scored(stage: TrainStage, model: LocalModel) -> dict[int, tuple[float, float]]:
-    """Log-probabilities of PAIRS under a model as evaluation computes them: merged, padded, plain attention."""
+    """Log-probabilities of PAIRS under a model as evaluation computes them: padded, plain attention."""
     tokenizer = load_tokenizer(model)
     loaded = load_frozen(model, stage.request(f"s{id(model)}", PAIRS).spec.training.precision)
     sides = [
