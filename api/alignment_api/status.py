@@ -240,7 +240,10 @@ class AlignmentRunStatus(StatusModel):
     )
     verdict: Verdict | None = Field(default=None, description="The gate's decision, criterion by criterion.")
     published: PublishedModel | None = Field(default=None, description="The released version.")
-    last_failure: LastFailure | None = Field(default=None, description="The newest failure.")
+    last_failure: LastFailure | None = Field(
+        default=None,
+        description="The newest attempt that failed. What an attempt waits for that has not started (a node, quota, an image) is no failure: the message of Succeeded has the cluster's words.",
+    )
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of a type, or None before the first visit."""

@@ -91,7 +91,8 @@ class AlignmentRunSpec(SpecModel):
         description="Time in running stages before the run ends; queued, suspended and held time is free.",
     )
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] = Field(
-        default=604_800, description="Seconds after which finished Jobs are deleted."
+        default=604_800,
+        description="Seconds after which finished Jobs are deleted; a change holds for Jobs that start after it.",
     )
     suspend: bool = Field(
         default=False, description="Stop the running stage; false goes on from its checkpoint."
