@@ -7,7 +7,7 @@ validator runs the second, so the two cannot drift apart unseen (a test sends bo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
@@ -28,6 +28,7 @@ __all__ = [
     "StatusModel",
     "TransitionRule",
     "UnitInterval",
+    "field_path",
     "list_of",
     "map_list_of",
 ]
@@ -99,6 +100,11 @@ class ListType:
     def by(*keys: str) -> dict[str, Any]:
         """A list whose items are told apart by these fields."""
         return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+def field_path(location: Iterable[str | int]) -> str:
+    """``spec.gate.criteria[0].metric``, from the location of a validation error."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def list_of(description: str, *, maximum: int, minimum: int = 0) -> Any:

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     AWAITING_DECISION = "AwaitingDecision"
     NAME_CONFLICT = "NameConflict"
     LAUNCH_REFUSED = "LaunchRefused"
+    UNREADABLE = "Unreadable"
     # done
     DONE = "Done"
     COHORTS_CONTRADICT = "CohortsContradict"
@@ -77,6 +78,7 @@ SENTENCES: Final[dict[Reason, str]] = {
     Reason.AWAITING_DECISION: "A person must approve or reject: read the report, then set spec.gate.decision (align approve, align reject).",
     Reason.NAME_CONFLICT: "An object that does not belong to this run has the name its child needs; delete or rename that object.",
     Reason.LAUNCH_REFUSED: "The cluster refused to create the stage's Job; the message gives its words. It is tried again.",
+    Reason.UNREADABLE: "This version of the operator cannot read the run, which another version has written or let through; the message names the fields. Nothing is started or stopped until operator and resource definition are of one version.",
     Reason.DONE: "The step has finished.",
     Reason.COHORTS_CONTRADICT: "The data is ready, but cohorts that judged the same texts disagree more often than they agree: one model cannot please both.",
     Reason.PASSED: "Every blocking criterion passed.",

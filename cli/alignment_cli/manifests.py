@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from alignment_api.base import field_path
 from alignment_api.names import KIND
 from alignment_api.run import AlignmentRun
 from alignment_cli.errors import CommandError
@@ -71,7 +72,7 @@ def parse_manifest(document: dict[str, Any], source: str) -> AlignmentRun:
 def invalid(what: str, error: ValidationError) -> CommandError:
     """The error for a person: ``what`` and, line by line, each wrong field, what is wrong with it and the remedy."""
     problems = error.errors(include_url=False, include_input=False)
-    lines = [f"  {_path(p['loc']) or 'manifest'}: {_words(p)}" for p in problems[:_MAXIMUM_ERRORS]]
+    lines = [f"  {field_path(p['loc']) or 'manifest'}: {_words(p)}" for p in problems[:_MAXIMUM_ERRORS]]
     if len(problems) > _MAXIMUM_ERRORS:
         lines.append(f"  and {len(problems) - _MAXIMUM_ERRORS} more")
     return CommandError(f"{what}:\n" + "\n".join(lines))
@@ -102,11 +103,6 @@ def _words(problem: Any) -> str:
         pattern = problem["ctx"]["pattern"]
         return _PATTERNS.get(pattern) or _scheme_words(pattern) or f"must match the pattern {pattern}"
     return str(problem["msg"]).removeprefix("Value error, ")
-
-
-def _path(location: Iterable[str | int]) -> str:
-    """``spec.gate.criteria[0].metric``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def _fields_at(model: type[BaseModel], parents: Iterable[str | int]) -> list[str]:

@@ -2,6 +2,7 @@
 
     OperatorError
     ├── SettingsError     the installation is wrong: say which variable, stop at start
+    ├── UnreadableRun     a stored run does not fit this version's contract: say so in its status, leave it alone
     └── ApiError          the API server answered with an error
         └── Unreachable   it did not answer, or not in time: nobody knows whether the call took effect
 
@@ -10,7 +11,7 @@ One place maps them to behaviour: :mod:`alignment_operator.reconcile`.
 
 from __future__ import annotations
 
-__all__ = ["ApiError", "OperatorError", "SettingsError", "Unreachable"]
+__all__ = ["ApiError", "OperatorError", "SettingsError", "Unreachable", "UnreadableRun"]
 
 
 class OperatorError(Exception):
@@ -19,6 +20,10 @@ class OperatorError(Exception):
 
 class SettingsError(OperatorError):
     """A setting is missing or wrong; the message names the variable and what it takes."""
+
+
+class UnreadableRun(OperatorError):
+    """A run that the API server has does not fit the contract; the message names the fields, never their values."""
 
 
 class ApiError(OperatorError):

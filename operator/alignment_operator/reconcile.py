@@ -5,6 +5,7 @@ Watches nothing, decides nothing (the plan does), and is the one place where err
     refused (quota, policy, webhook)   told in the status, tried again after a while
     conflict                           look again at what the cluster has now
     no answer, 5xx, 429                raised: the queue tries again, backed off
+    a run nobody can read              told in its status, once; nothing else is done
 
 Whatever is about to be created or deleted is preceded by a live reading of the run: a plan made from an old copy
 must not act. The status is one PATCH that the server refuses unless the run is still the one that was read.
@@ -18,10 +19,11 @@ from datetime import datetime
 from typing import Any
 
 from alignment_api.status import ProgressStatus
-from alignment_operator.core.actions import Plan, StartStage, StopStage
+from alignment_operator.core.actions import Plan, StartStage, StopStage, Transition
 from alignment_operator.core.jobs import PodDefaults, build_job, build_service
 from alignment_operator.core.plan import plan
-from alignment_operator.errors import ApiError
+from alignment_operator.core.unreadable import unreadable
+from alignment_operator.errors import ApiError, UnreadableRun
 from alignment_operator.events import Recorder
 from alignment_operator.gateway import Gateway
 from alignment_operator.observe import View, observe
@@ -80,7 +82,11 @@ class Reconciler:
         return _LOOK_AGAIN_SECONDS
 
     async def _look(self, stored: RunRecord) -> float | None:
-        view = await self._observe(stored)
+        try:
+            view = await self._observe(stored)
+        except UnreadableRun as error:
+            await self._tell_unreadable(stored, str(error))
+            return None  # a change of the run, or another version of this operator, looks again
         planned = plan(view.observed, self._clock())
         for name in planned.confirm_absent:
             await self._confirm_absent(stored, name)
@@ -90,7 +96,7 @@ class Reconciler:
                 await self._confirm_unchanged(stored)
             planned = await self._act(stored, planned)
         if planned.status != view.observed.run.status:
-            await self._write(stored, planned)
+            await self._write(stored, planned.status.to_wire(), planned.transitions)
         pauses = [self._waiting.pause(job, pod) for job, pod in view.mute]
         if planned.requeue_seconds is not None:
             pauses.append(planned.requeue_seconds)
@@ -229,8 +235,15 @@ class Reconciler:
 
     # -- writing ------------------------------------------------------------------------------------
 
-    async def _write(self, stored: RunRecord, planned: Plan) -> None:
-        status: dict[str, Any] = planned.status.to_wire()
+    async def _tell_unreadable(self, stored: RunRecord, problem: str) -> None:
+        told = unreadable(stored.wire(), problem, self._clock())
+        if told is not None:
+            _log.warning("run %s cannot be read: %s", stored.key, problem)
+            await self._write(stored, *told)
+
+    async def _write(
+        self, stored: RunRecord, status: dict[str, Any], transitions: tuple[Transition, ...]
+    ) -> None:
         try:
             raw = await self._gateway.write_status(stored.key, stored.version, status)
         except ApiError as error:
@@ -239,4 +252,4 @@ class Reconciler:
             await self._refresh(stored)
             raise _Again from error
         self._store.put_run(run_record(raw))
-        self._recorder.record(stored, planned.transitions)
+        self._recorder.record(stored, transitions)

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from alignment_api.base import field_path
 from alignment_api.metrics import MetricName
 from alignment_api.names import KIND, LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES
 from alignment_api.run import AlignmentRun
 from alignment_api.spec import ErrorBudget
 from alignment_operator.core.jobs import CONTAINER
+from alignment_operator.errors import UnreadableRun
 from alignment_operator.queue import Key
 
 __all__ = [
@@ -53,6 +57,7 @@ FATES: Final = (
     "dropped",
 )
 """What becomes of a row; every row meets exactly one. The last sums up all other reasons."""
+_PROBLEMS: Final = 3
 _YEAR_SECONDS: Final = 365.0 * 86400
 _DECISIONS_PER_YEAR: Final = ErrorBudget.model_fields["decisions_per_year"].default
 
@@ -107,10 +112,21 @@ class RunRecord:
     body: bytes | None
 
     def parse(self) -> AlignmentRun:
-        """The run as a model. Raises ValueError when a stored run does not fit the contract."""
-        if self.body is None:
-            raise ValueError(f"run {self.key} has finished; only its summary is kept")
-        return AlignmentRun.model_validate_json(self.body)
+        """The run as a model. Raises UnreadableRun when a stored run does not fit the contract."""
+        assert self.body is not None, "a finished run is only its summary"  # noqa: S101
+        try:
+            return AlignmentRun.model_validate_json(self.body)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            said = [f"{field_path(problem['loc'])}: {problem['msg']}" for problem in problems[:_PROBLEMS]]
+            more = len(problems) - len(said)
+            raise UnreadableRun("; ".join([*said, *([f"and {more} more"] if more else [])])) from None
+
+    def wire(self) -> Json:
+        """What is kept of its JSON. Only of a run that goes on."""
+        assert self.body is not None, "a finished run is only its summary"  # noqa: S101
+        kept: Json = json.loads(self.body)
+        return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,3 +88,30 @@ async def test_news_are_written_once_and_only_where_they_say_something() -> None
     assert reasons[-1] == "Published"
     assert {"Preparing", "Training", "Evaluating", "Publishing", "Passed"} <= set(reasons)
     assert reasons.count("Training") == 1
+
+
+async def test_a_run_that_another_version_wrote_says_so_once_and_goes_on_when_it_can_be_read() -> None:
+    said: list[Json] = []
+
+    def of_another_version(rig: Rig) -> None:
+        assert rig.run is not None
+        rig.server.change(RUN, status={"verdictOfTomorrow": {"by": "a later version"}})
+        rig.change_spec(newField="secret words")
+
+    def readable_again(rig: Rig) -> None:
+        assert rig.run is not None
+        said.append(rig.run["status"])
+        spec = dict(rig.run["spec"])
+        del spec["newField"]
+        rig.server.change(RUN, spec=spec)
+
+    told = Step(lambda rig: rig.reason == "Unreadable" and rig.now > 1300, readable_again)
+    rig = await Rig(Scenario("newer", prepare=of_another_version, steps=(told,))).play()
+    (summary,) = said[0]["conditions"]
+    assert summary["status"] == "Unknown"
+    assert "spec.newField: Extra inputs are not permitted" in summary["message"]
+    assert "secret words" not in str(said)
+    assert said[0]["verdictOfTomorrow"] == {"by": "a later version"}
+    assert [item["reason"] for item in rig.server.of("events")].count("Unreadable") == 1
+    assert rig.server.idle_writes == []
+    assert rig.reason == "Published"
