@@ -16,7 +16,7 @@ from alignment_trainer.models.fetch import LocalModel, fetch_model
 from alignment_trainer.models.resolve import Resolver
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.training.policy import load_tokenizer
-from alignment_trainer.training.reference_cache import ReferenceCache, pair_key
+from alignment_trainer.training.reference_cache import ReferenceCache, pair_keys
 from alignment_trainer.training.tokens import tokenize_pair
 from support.material import pair
 from support.s3server import S3Server
@@ -50,9 +50,9 @@ def segments(stage: TrainStage) -> list[str]:
 def cached(stage: TrainStage, folder: str) -> dict[int, tuple[float, float]]:
     """Values of a scope's folder, by the pair's number in PAIRS."""
     tokenizer = load_tokenizer(base_of(stage))
-    keys = {pair_key(tokenize_pair(p, tokenizer), 128): number for number, p in enumerate(PAIRS)}
-    found = ReferenceCache(stage.stores(folder), folder).read(keys)
-    return {keys[key]: value for key, value in found.items()}
+    keys = pair_keys((tokenize_pair(p, tokenizer) for p in PAIRS), 128)
+    found = ReferenceCache(stage.stores(folder), folder).read(keys).tolist()
+    return {number: (a, b) for number, (a, b) in enumerate(found) if not np.isnan(a)}
 
 
 def base_of(stage: TrainStage) -> LocalModel:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import alignment_trainer.training.trainer  # noqa: F401  imports are not measured
+from alignment_api.stage import StageRequest
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.training.stage import run
@@ -34,7 +35,8 @@ def print_growth(counts: list[int], threads: int) -> None:
     print("|---|---|---|---|", flush=True)
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="bench-growth-") as name:
-            in_own_process(measure_to, Path(name), count, threads)
+            in_own_process(prepare, Path(name), count)
+            in_own_process(measure_to, Path(name), threads)
             found = json.loads((Path(name) / "measured.json").read_text(encoding="utf-8"))
         total, before = (1000 * found[key] / count for key in ("seconds", "before"))
         print(f"| {count:,} | {total:.2f} | {before:.2f} | {found['bytes'] / 2**20:.0f} |", flush=True)
@@ -55,12 +57,18 @@ class _Clock:
             self.first = time.perf_counter()
 
 
-def measure_to(folder: Path, count: int, threads: int) -> None:
-    """One stage over ``count`` pairs, measured from its start to its stored result."""
-    quiet()
-    torch.set_num_threads(threads)
+def prepare(folder: Path, count: int) -> None:
+    """A snapshot of ``count`` pairs and the request over it; in a process of its own, whose memory is not measured."""
     make_model(folder / "model", "tiny", "short")
     request = request_for(folder, list(pairs_of(make_pairs("short", count))))
+    (folder / "request.json").write_text(json.dumps(request.to_wire()), encoding="utf-8")
+
+
+def measure_to(folder: Path, threads: int) -> None:
+    """The prepared stage, measured from its start to its stored result."""
+    quiet()
+    torch.set_num_threads(threads)
+    request = StageRequest.model_validate_json((folder / "request.json").read_text(encoding="utf-8"))
     clock = _Clock()
     context = StageContext(request, Stores(), folder / "scratch", clock, threading.Event())
     context.scratch.mkdir()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +21,15 @@ from alignment_trainer.data.rows import Kind, Origin, Pair, Place, Text
 from alignment_trainer.data.split import Side
 from alignment_trainer.storage.folders import file_sha256
 
-__all__ = ["MANIFEST", "described_files", "read_split", "write_split"]
+__all__ = ["MANIFEST", "Split", "described_files", "read_split", "write_split"]
 
 MANIFEST: Final = "manifest.json"
 """What the snapshot was made of: sources, sets, funnel, the snapshot's own files."""
 
-_BATCH = 4096
+_WRITE_ROWS: Final = 4096
+"""Part of the format: other row groups would be other bytes."""
+_READ_ROWS: Final = 256
+"""As many pairs are in memory at a time."""
 
 
 def write_split(pairs: Iterable[Pair], folder: Path, side: Side) -> Path:
@@ -38,7 +42,7 @@ def write_split(pairs: Iterable[Pair], folder: Path, side: Side) -> Path:
         path, _schema(), compression="zstd", write_statistics=False, store_schema=False
     ) as writer:
         source = iter(pairs)
-        while rows := [_row(pair) for pair in islice(source, _BATCH)]:
+        while rows := [_row(pair) for pair in islice(source, _WRITE_ROWS)]:
             writer.write_table(pa.Table.from_pylist(rows, schema=_schema()))
     return path
 
@@ -47,9 +51,20 @@ def read_split(folder: Path, side: Side) -> Iterator[Pair]:
     """Pairs of one side, in the file's order. folder: a local copy of the snapshot."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(folder / f"{side}.parquet").iter_batches(batch_size=_BATCH):
+    for batch in pq.ParquetFile(folder / f"{side}.parquet").iter_batches(batch_size=_READ_ROWS):
         for row in batch.to_pylist():
             yield _pair(row)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One side of a local copy of a snapshot; read from its file whenever it is iterated."""
+
+    folder: Path
+    side: Side
+
+    def __iter__(self) -> Iterator[Pair]:
+        return read_split(self.folder, self.side)
 
 
 def described_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment_api.spec import Engine, Loss, Precision, TrainingSpec
-from alignment_trainer.data.rows import Pair
 from alignment_trainer.errors import Stopped
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.training.batching import PairCollator
 from alignment_trainer.training.callbacks import FirstStepCheck, Reporter, Uploader
 from alignment_trainer.training.checkpoints import Checkpoints
-from alignment_trainer.training.dataset import supervised_dataset
+from alignment_trainer.training.dataset import Part
 from alignment_trainer.training.engine import choose_engine
 from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import terms
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
 from alignment_trainer.training.schedule import Schedule, compares_pairs, losses
-from alignment_trainer.training.tokens import tokenized
+from alignment_trainer.training.tokens import supervised, tokenized
 
 __all__ = ["Trained", "run_dpo", "run_warm_start"]
 
@@ -31,7 +31,7 @@ def run_warm_start(
     group: Group,
     policy: Any,
     tokenizer: Any,
-    pairs: list[Pair],
+    pairs: Part,
     plan: Schedule,
     total: int,
 ) -> list[dict[str, Any]]:
@@ -48,11 +48,19 @@ def run_warm_start(
         learning_rate=plan.warm_start_learning_rate,
         save_strategy="no",
         packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
     )
     trainer = SFTTrainer(
         model=policy,
         args=arguments,
-        train_dataset=supervised_dataset(pairs),
+        train_dataset=_on_disk(
+            group,
+            supervised,
+            pairs,
+            tokenizer,
+            context.scratch / "tokens" / "supervised.arrow",
+            spec.max_length,
+        ),
         processing_class=tokenizer,
         callbacks=[Reporter(context, group, "warm start", 0, total)],
     )
@@ -80,7 +88,7 @@ def run_dpo(
     group: Group,
     policy: Any,
     tokenizer: Any,
-    pairs: tuple[list[Pair], list[Pair]],
+    pairs: tuple[Part, Part],
     plan: Schedule,
     done: int,
     *,
@@ -99,7 +107,7 @@ def run_dpo(
 
     spec = context.request.spec.training
     train, selection = (
-        _tokens(group, side, tokenizer, context.scratch / "tokens" / name, spec.max_length)
+        _on_disk(group, tokenized, side, tokenizer, context.scratch / "tokens" / name, spec.max_length)
         for name, side in zip(("train.arrow", "selection.arrow"), pairs, strict=True)
     )
     engine = choose_engine(spec.engine, policy)
@@ -195,11 +203,13 @@ def run_dpo(
     return Trained(_log(trainer), trainer.state.max_steps, used, known)
 
 
-def _tokens(group: Group, pairs: list[Pair], tokenizer: Any, file: Path, maximum: int) -> Any:
-    """The pairs as token ids, written once per node."""
+def _on_disk(
+    group: Group, write: Callable[..., Any], pairs: Part, tokenizer: Any, file: Path, maximum: int
+) -> Any:
+    """The pairs as token ids, as ``write`` writes them, once per node."""
     from datasets import Dataset
 
-    group.once_per_node(lambda: len(tokenized(pairs, tokenizer, file, maximum=maximum)))
+    group.once_per_node(lambda: len(write(pairs, tokenizer, file, maximum=maximum)))
     return Dataset.from_file(str(file))
 
 

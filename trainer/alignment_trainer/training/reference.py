@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from alignment_trainer.training.batching import cost_of, slots
 from alignment_trainer.training.group import Group
-from alignment_trainer.training.reference_cache import ReferenceCache, pair_key
+from alignment_trainer.training.reference_cache import ReferenceCache, pair_keys
 from alignment_trainer.training.sharded import settle
 
 __all__ = ["compute", "reference_values", "with_reference"]
@@ -44,11 +44,10 @@ def reference_values(
     What was missing is in the cache afterwards. Processes that train together share the missing pairs.
     between: called with the number of pairs done and to do.
     """
-    keys = [pair_key(example, maximum) for example in dataset]
+    keys = pair_keys(dataset, maximum)
     # One process reads: another run may add to the cache meanwhile, and all must agree on what is missing.
     group = group or Group()
-    known = group.from_leader(cache.read(keys) if group.leads else None)
-    values = np.array([known.get(key, (np.nan, np.nan)) for key in keys]).reshape(-1, 2)
+    values = group.from_leader(cache.read(keys) if group.leads else None)
     missing = np.flatnonzero(np.isnan(values[:, 0]))
     cached = len(keys) - len(missing)
     _log.info("reference: %d of %d pairs are cached", cached, len(keys))
@@ -56,7 +55,7 @@ def reference_values(
         part = missing[start : start + _PAIRS_PER_SEGMENT]
         values[part] = compute(trainer, dataset, part, group)
         if group.leads:
-            cache.add([keys[i] for i in part], values[part])
+            cache.add(keys[part], values[part])
         between(start + len(part), len(missing))
     return values, cached
 

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.store import ObjectStore
 
-__all__ = ["ReferenceCache", "pair_key", "scope_of"]
+__all__ = ["ReferenceCache", "pair_key", "pair_keys", "scope_of"]
 
 _log = logging.getLogger(__name__)
-_RECORD: Final = np.dtype([("key", "V16"), ("chosen", "<f8"), ("rejected", "<f8")])
+_KEY: Final = "S16"
+"""numpy's byte strings are compared as if zeros at their end were not there: of equal length, they differ all the same."""
+_RECORD: Final = np.dtype([("key", _KEY), ("chosen", "<f8"), ("rejected", "<f8")])
 _SUFFIX: Final = ".ref"
 
 
@@ -44,6 +46,11 @@ def pair_key(example: Mapping[str, Any], maximum: int) -> bytes:
     return digest.digest()[:16]
 
 
+def pair_keys(examples: Iterable[Mapping[str, Any]], maximum: int) -> NDArray[np.bytes_]:
+    """The keys of pairs, 16 bytes each."""
+    return np.fromiter((pair_key(example, maximum) for example in examples), _KEY)
+
+
 class ReferenceCache:
     """The segments of one reference. folder: its URI, ending in ``/``."""
 
@@ -51,9 +58,12 @@ class ReferenceCache:
         self._store = store
         self._folder = folder
 
-    def read(self, wanted: Iterable[bytes]) -> dict[bytes, tuple[float, float]]:
-        """Log-probabilities of chosen and rejected answers, nats, by key; only of wanted keys that are there."""
-        keys, found = set(wanted), dict[bytes, tuple[float, float]]()
+    def read(self, keys: NDArray[np.bytes_]) -> NDArray[np.float64]:
+        """(len(keys), 2) log-probabilities of chosen and rejected answers, nats; NaN where a key is not known."""
+        if not len(keys):
+            return np.empty((0, 2))
+        wanted, places = np.unique(keys, return_inverse=True)
+        found = np.full((len(wanted), 2), np.nan)
         for info in self._store.list(self._folder):
             if not info.uri.endswith(_SUFFIX):
                 continue
@@ -62,16 +72,16 @@ class ReferenceCache:
                 _log.warning("reference cache: %s is damaged; its pairs are computed again", info.uri)
                 self._store.delete(info.uri)
                 continue
-            for record in np.frombuffer(data, _RECORD):
-                if (key := bytes(record["key"])) in keys:
-                    found[key] = (float(record["chosen"]), float(record["rejected"]))
-        return found
+            records = np.frombuffer(data, _RECORD)
+            at = np.searchsorted(wanted, records["key"]).clip(max=len(wanted) - 1)
+            hits = wanted[at] == records["key"]
+            found[at[hits], 0], found[at[hits], 1] = records["chosen"][hits], records["rejected"][hits]
+        return found[places]
 
-    def add(self, keys: list[bytes], values: NDArray[np.float64]) -> None:
+    def add(self, keys: NDArray[np.bytes_], values: NDArray[np.float64]) -> None:
         """Keep (len(keys), 2) values."""
         records = np.zeros(len(keys), _RECORD)
-        records["key"] = np.array([np.void(key) for key in keys])
-        records["chosen"], records["rejected"] = values[:, 0], values[:, 1]
+        records["key"], records["chosen"], records["rejected"] = keys, values[:, 0], values[:, 1]
         data = np.sort(records, order=["chosen", "rejected"]).tobytes()
         self._store.put(self._uri(data), data)
 

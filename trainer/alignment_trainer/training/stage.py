@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment_api.names import StageName
 from alignment_api.stage import ArtifactRef, StageResult, TrainingSummary
-from alignment_trainer.data.rows import Pair
-from alignment_trainer.data.snapshot import read_split
+from alignment_trainer.data.snapshot import Split
 from alignment_trainer.data.split import Side
 from alignment_trainer.models.fetch import LocalModel, fetch_model
 from alignment_trainer.models.resolve import digest_cache
@@ -25,7 +24,7 @@ from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import fetch_folder, file_sha256, read_sums, sums_digest, upload_folder
 from alignment_trainer.training.checkpoints import Checkpoints
-from alignment_trainer.training.dataset import mostly_edits, select_slice
+from alignment_trainer.training.dataset import Part, mostly_edits, select_slice
 from alignment_trainer.training.schedule import Schedule, make_schedule
 
 if TYPE_CHECKING:
@@ -119,12 +118,12 @@ def _store(context: StageContext, folder: Path, record: dict[str, Any]) -> Artif
     return output
 
 
-def _train_side(context: StageContext, group: Group) -> list[Pair]:
+def _train_side(context: StageContext, group: Group) -> Split:
     """The train side only: the holdout's file is fetched with it, and never opened here."""
     snapshot = context.request.inputs[StageName.PREPARE]
     store, scratch = context.store(snapshot.uri), context.scratch / "snapshot"
     folder = group.once_per_node(lambda: fetch_folder(snapshot, store, scratch))
-    return list(read_split(folder, Side.TRAIN))
+    return Split(folder, Side.TRAIN)
 
 
 def _warm_start(
@@ -132,7 +131,7 @@ def _warm_start(
     group: Group,
     model: LocalModel,
     tokenizer: Any,
-    train: list[Pair],
+    train: Part,
     plan: Schedule,
     steps: int,
     base: dict[str, str] | None,

@@ -13,19 +13,40 @@ from typing import Any, Final
 
 from alignment_trainer.data.rows import Pair, Text, tools_of
 
-__all__ = ["COLUMNS", "tokenize_pair", "tokenized"]
+__all__ = ["COLUMNS", "supervised", "tokenize_pair", "tokenized"]
 
 COLUMNS: Final = ("prompt_ids", "chosen_ids", "rejected_ids")
 _ROWS_PER_WRITE: Final = 256
+_NO_LABEL: Final = -100
+"""torch's mark of a token that is not to be predicted."""
 
 
 def tokenized(pairs: Iterable[Pair], tokenizer: Any, file: Path, *, maximum: int) -> Any:
     """``datasets.Dataset`` over ``file``, which is written anew, with :data:`COLUMNS`."""
+    return _written(_rows(pairs, tokenizer, maximum), COLUMNS, file)
+
+
+def supervised(pairs: Iterable[Pair], tokenizer: Any, file: Path, *, maximum: int) -> Any:
+    """The same of the chosen side alone, cut to ``maximum`` tokens: ``input_ids``, and ``labels`` on the answer."""
+    rows = (
+        {
+            "input_ids": [*row["prompt_ids"], *row["chosen_ids"]][:maximum],
+            "labels": [*[_NO_LABEL] * len(row["prompt_ids"]), *row["chosen_ids"]][:maximum],
+        }
+        for row in _rows(pairs, tokenizer, maximum)
+    )
+    return _written(rows, ("input_ids", "labels"), file)
+
+
+def _rows(pairs: Iterable[Pair], tokenizer: Any, maximum: int) -> Iterator[dict[str, list[int]]]:
+    return (row for pair in pairs if len((row := tokenize_pair(pair, tokenizer))["prompt_ids"]) < maximum)
+
+
+def _written(rows: Iterator[dict[str, list[int]]], columns: tuple[str, ...], file: Path) -> Any:
     import pyarrow as pa
     from datasets import Dataset
 
-    schema = pa.schema([pa.field(name, pa.list_(pa.int32())) for name in COLUMNS])
-    rows = (row for pair in pairs if len((row := tokenize_pair(pair, tokenizer))["prompt_ids"]) < maximum)
+    schema = pa.schema([pa.field(name, pa.list_(pa.int32())) for name in columns])
     file.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         while chunk := list(islice(rows, _ROWS_PER_WRITE)):

@@ -81,6 +81,15 @@ def test_concurrent_writers_lose_nothing(cache: ReferenceCache, computed: list[i
     assert len(computed) == before
 
 
+def test_keys_that_end_in_zeros_are_told_apart(cache: ReferenceCache) -> None:
+    keys = np.array([bytes([1] * 14 + end) for end in ([0, 0], [0, 1], [1, 0])], "S16")
+    cache.add(keys[:2], np.array([[-1.0, -2.0], [-3.0, -4.0]]))
+    found = cache.read(keys[[2, 1, 0, 1]])
+    assert found[1:].tolist() == [[-3, -4], [-1, -2], [-3, -4]], "one pair may be there twice"
+    assert np.isnan(found[0]).all()
+    assert cache.read(keys[:0]).shape == (0, 2)
+
+
 def test_a_key_holds_the_tokens_that_the_model_sees(cache: ReferenceCache) -> None:
     (one,) = examples(7, 1)
     assert pair_key(one, 64) == pair_key(dict(one), 64)

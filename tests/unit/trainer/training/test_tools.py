@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from alignment_trainer.data.rows import Pair, Place
 from alignment_trainer.evaluation.scoring import encode, encode_prompt
-from alignment_trainer.training.dataset import supervised_dataset
-from alignment_trainer.training.tokens import tokenize_pair
+from alignment_trainer.training.tokens import supervised, tokenize_pair
 from support.tiny import TEMPLATE, save_tiny_tokenizer
 
 TOOLS = [{"type": "function", "function": {"name": "dose", "parameters": {"weight": {"type": "number"}}}}]
@@ -44,8 +42,14 @@ def test_training_and_evaluation_show_the_model_the_same_tools(tokenizer: Any) -
     assert tokenizer.decode(tokenize_pair(pair(), tokenizer)["prompt_ids"]) == text.removeprefix("[dose]")
 
 
-def test_the_warm_start_takes_tools_of_any_shape() -> None:
+def test_the_warm_start_takes_tools_of_any_shape_and_learns_the_answer_alone(
+    tokenizer: Any, tmp_path: Path
+) -> None:
     other = [{"type": "function", "function": {"name": "note", "parameters": {"text": {"enum": ["a"]}}}}]
-    rows = supervised_dataset([pair(tools=TOOLS), pair(), pair(tools=other)])
-    assert [json.loads(row["tools"]) for row in rows] == [TOOLS, None, other], "TRL reads JSON text"
-    assert [row["prompt"] for row in rows] == [[{"role": "user", "content": "How much?"}]] * 3
+    pairs = [pair(tools=TOOLS), pair(), pair(tools=other)]
+    rows = supervised(pairs, tokenizer, tmp_path / "supervised.arrow", maximum=40)
+    assert len(rows) == 3
+    for row, one in zip(rows, pairs, strict=True):
+        whole, start = encode(tokenizer, one.prompt, ANSWER, 40)
+        assert row["input_ids"] == whole
+        assert row["labels"] == [-100] * start + whole[start:]
