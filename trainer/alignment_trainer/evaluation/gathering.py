@@ -39,6 +39,8 @@ __all__ = ["ChampionView", "Gatherer", "Seat", "dump_generations"]
 
 _PLACEBO_PAIRS: Final = 200
 """Pairs that get placebos: each of them is scored a dozen times."""
+_PAIRS_AT_ONCE: Final = 1024
+"""Pairs that are encoded and sorted by length together."""
 _TEMPERATURES: Final = (1.0, 0.75, 0.5)
 """Tried for the champion, relative to the setting: no candidate needs fewer edits merely by being less random than it."""
 
@@ -187,18 +189,25 @@ class Gatherer:
         return found
 
     def _logps(self, seat: Seat, who: str) -> tuple[Logps, NDArray[np.int64]]:
-        def encoded(side: str) -> list[tuple[list[int], int]]:
-            return [encode(seat.tokenizer, p.prompt, getattr(p, side), self._maximum) for p in self._pairs]
+        logps_P2 = np.zeros((len(self._pairs), 2))
+        tokens_P = np.zeros(len(self._pairs), dtype=np.int64)
+        # Token ids in Python's lists take many times the texts' bytes: of some pairs at a time.
+        for start in range(0, len(self._pairs), _PAIRS_AT_ONCE):
+            some = slice(start, start + _PAIRS_AT_ONCE)
+            chosen, rejected = score_sides(
+                seat.model,
+                self._encoded(seat, self._pairs[some], "chosen"),
+                self._encoded(seat, self._pairs[some], "rejected"),
+                seat.tokenizer.pad_token_id,
+                lambda n: self._advance(f"scoring, {who}", n),
+            )
+            self._done += 2 * len(chosen.logps)
+            logps_P2[some] = np.stack([chosen.logps, rejected.logps], 1)
+            tokens_P[some] = chosen.tokens
+        return Logps(chosen=logps_P2[:, 0], rejected=logps_P2[:, 1]), tokens_P
 
-        chosen, rejected = score_sides(
-            seat.model,
-            encoded("chosen"),
-            encoded("rejected"),
-            seat.tokenizer.pad_token_id,
-            lambda n: self._advance(f"scoring, {who}", n),
-        )
-        self._done += 2 * len(self._pairs)
-        return Logps(chosen=chosen.logps, rejected=rejected.logps), chosen.tokens
+    def _encoded(self, seat: Seat, pairs: list[Pair], side: str) -> list[tuple[list[int], int]]:
+        return [encode(seat.tokenizer, p.prompt, getattr(p, side), self._maximum) for p in pairs]
 
     def _answers(self, seat: Seat, prompts: list[Text], temperature: float, who: str) -> list[Answer]:
         found = generate(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from alignment_api.metrics import MetricName
 from alignment_api.spec import EvaluationSpec
 from alignment_trainer.data.rows import Kind
+from alignment_trainer.evaluation import gathering
 from alignment_trainer.evaluation.gathering import Gatherer, Seat, Sets
 from alignment_trainer.evaluation.generation import generate
 from alignment_trainer.evaluation.judges.base import Comparison, Judgement, Outcome, judgements
@@ -97,3 +99,15 @@ def test_progress_never_goes_back_and_ends_where_it_said(seat: Seat) -> None:
     assert len({total for _, total in told}) == 1
     done, total = told[-1]
     assert done == total
+
+
+def test_pairs_scored_some_at_a_time_get_the_same_numbers(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Gatherer([pair(n) for n in range(24)], SPEC, maximum=128, seed=0)
+    whole, tokens = work._logps(seat, "champion")
+    monkeypatch.setattr(gathering, "_PAIRS_AT_ONCE", 7)
+    some, the_same = work._logps(seat, "champion")
+    np.testing.assert_allclose(some.chosen, whole.chosen, rtol=1e-5)
+    np.testing.assert_allclose(some.rejected, whole.rejected, rtol=1e-5)
+    assert the_same.tolist() == tokens.tolist()
