@@ -23,8 +23,8 @@ from alignment_trainer.evaluation.judges.prompt import messages, read_choice
 from alignment_trainer.storage.local import LocalStore
 from support.judge import JudgeServer, judge_server
 
-GOOD, BAD = "a good answer", "a poor answer"
-QUALITY = {GOOD: 1, BAD: 0}
+GOOD, ALSO_GOOD, BAD = "a good answer", "another good answer", "a poor answer"
+QUALITY = {GOOD: 1, ALSO_GOOD: 1, BAD: 0}
 
 
 def fair(first: str, second: str) -> str:
@@ -54,7 +54,7 @@ def compare(judge: OpenAIJudge, *pairs: tuple[str, str]) -> list[Judgement]:
 
 def test_a_fair_judge_is_asked_in_both_orders_and_agrees_with_itself(tmp_path: Path) -> None:
     with judge_server(answer=fair) as server:
-        found = compare(judge_at(server, tmp_path), (GOOD, BAD), (BAD, GOOD), (GOOD, GOOD))
+        found = compare(judge_at(server, tmp_path), (GOOD, BAD), (BAD, GOOD), (GOOD, ALSO_GOOD))
     assert [j.preference for j in found] == [1.0, 0.0, 0.5]
     assert len(server.requests) == 6
     assert set(server.tokens) == {"Bearer secret"}
