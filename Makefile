@@ -25,7 +25,7 @@ demo: $(STAMP) ## Run the whole loop on this machine with simulated data: a verd
 ##@ Check
 
 test: lint ## Everything but the cluster: lint, unit, faults, integration
-	$(PYTEST) -n 2 --dist worksteal
+	$(PYTEST) -n 2 --dist worksteal --durations=15
 
 test-fast: $(STAMP) ## The inner loop: unit tests that take no time
 	$(PYTEST) -n 2 --dist worksteal -q -m "not slow" tests/unit
