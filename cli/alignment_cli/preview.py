@@ -34,7 +34,7 @@ def preview(run: AlignmentRun, output: Output) -> None:
     schedule = wire["training"]
     say(
         f"Train:  {counted(schedule['steps'], 'step')} of {counted(schedule['pairsPerStep'], 'pair')}, "
-        f"{counted(schedule['epochs'], 'epoch')}, learning rate {schedule['learningRate']:g}"
+        f"{counted(schedule['epochs'], 'epoch')}, learning rate {schedule['learningRate']:g}, beta {schedule['beta']:g}"
         + (", after a warm start" if run.spec.training.warm_start else "")
     )
     say(f"Gate:   {', '.join(wire['criteria'])}")
@@ -59,11 +59,13 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     from alignment_trainer.evaluation.defaults import default_criteria
     from alignment_trainer.evaluation.prompts import rests_on_edits
     from alignment_trainer.evaluation.sets import read_sets
+    from alignment_trainer.models.fetch import read_model_file
     from alignment_trainer.models.resolve import pin_models
     from alignment_trainer.planning import plan_run
     from alignment_trainer.storage import uris
-    from alignment_trainer.training.dataset import mostly_edits, select_slice
+    from alignment_trainer.training.dataset import select_slice
     from alignment_trainer.training.schedule import make_schedule
+    from alignment_trainer.training.traits import read_traits
 
     spec = run.spec
     stores = open_stores(spec.storage)
@@ -82,7 +84,9 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
     refuse_too_many_invalid(found.account, spec.data)
     refuse_too_few(found.funnel, spec.data)
     train, _ = select_slice(list(found.sides.pairs(Side.TRAIN)), spec.training.selection_fraction)
-    schedule = make_schedule(spec.training, len(train), edits=mostly_edits(train))
+    schedule = make_schedule(
+        spec.training, read_traits(train, lambda name: read_model_file(pins.model, name, stores, folder))
+    )
     sizes, edits = found.tally.group_sizes(Side.HOLDOUT), found.tally.held_out_edits
     criteria = spec.gate.criteria or default_criteria(
         spec.evaluation, edits=rests_on_edits(edits, sum(sizes))

@@ -80,7 +80,8 @@ class WarmStartSpec(SpecModel):
 
     epochs: Annotated[int, Field(ge=1, le=20)] = Field(default=1, description="Passes over the chosen side.")
     learning_rate: LearningRate | None = Field(
-        default=None, description="Peak learning rate; omitted: 2e-4 with LoRA, 1e-5 with full weights."
+        default=None,
+        description="Peak learning rate; omitted: 2e-4 with LoRA, 1e-5 with full weights, at a width of 4096, more for narrower models.",
     )
 
 
@@ -124,9 +125,9 @@ class TrainingSpec(SpecModel):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] | None = Field(
         default=None, description="Assumed share of wrong labels, for the losses that use it."
     )
-    beta: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
-        default=0.1,
-        description="Strength of the pull to the reference; larger keeps the policy nearer to it.",
+    beta: Annotated[float, Field(gt=0.0, le=100.0)] | None = Field(
+        default=None,
+        description="Strength of the pull to the reference; larger keeps the policy nearer to it. Omitted: 8 over the median number of tokens by which the answers of a pair differ, within 0.1 and 1; 0.1 for the losses ipo and sigmoid_norm.",
     )
     sft_weight: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
         default=None,
@@ -144,12 +145,10 @@ class TrainingSpec(SpecModel):
         default=None, description="Supervised training on the chosen side first; omitted: off."
     )
     lora: LoraSpec | None = Field(default=None, description="Low-rank adapter; omitted: full weights.")
-    epochs: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        default=None,
-        description="Passes over the train side; omitted: as many as give 50 optimizer steps, at most 3.",
-    )
+    epochs: Annotated[int, Field(ge=1, le=100)] = Field(default=3, description="Passes over the train side.")
     learning_rate: LearningRate | None = Field(
-        default=None, description="Peak learning rate; omitted: 1e-4 with LoRA, 1e-6 with full weights."
+        default=None,
+        description="Peak learning rate; omitted: 1e-4 with LoRA, 1e-6 with full weights, at a width of 4096, times 4096 / width; with LoRA times the square root of that.",
     )
     pairs_per_step: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         default=None,
@@ -162,7 +161,7 @@ class TrainingSpec(SpecModel):
     precision: Precision = Field(default=Precision.BFLOAT16, description="Number format of the passes.")
     selection_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         default=0.1,
-        description="Share of the train side set apart to choose the checkpoint; never the gate's holdout. 0 keeps the last one.",
+        description="Share of the train side set apart to choose the checkpoint: the last one, unless an earlier one is better by more than chance. Never the gate's holdout; 0 keeps the last one.",
     )
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = Field(
         default=0, description="Seed of everything random."

@@ -47,6 +47,13 @@ class LocalModel:
         own = (self.folder / "tokenizer.json").exists()
         return self.folder if own or self.base is None else self.base
 
+    def read_file(self, name: str) -> bytes | None:
+        """Content of one small file, of an adapter's base where the adapter has none; None without it."""
+        for folder in (self.folder, self.base):
+            if folder is not None and (folder / name).exists():
+                return (folder / name).read_bytes()
+        return None
+
 
 def fetch_model(
     pin: ModelPin | ArtifactRef, stores: StoreOf, scratch: Path, *, cache: str | None = None

@@ -17,10 +17,11 @@ from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import Part
 from alignment_trainer.training.engine import choose_engine
 from alignment_trainer.training.group import Group
-from alignment_trainer.training.losses import terms
+from alignment_trainer.training.losses import comparison, terms
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
 from alignment_trainer.training.schedule import Schedule, compares_pairs, losses
+from alignment_trainer.training.selection import choose_checkpoint
 from alignment_trainer.training.tokens import supervised, tokenized
 
 __all__ = ["Trained", "run_dpo", "run_warm_start"]
@@ -72,13 +73,14 @@ def run_warm_start(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a DPO run leaves besides the changed policy. steps: optimizer steps.
+    """What a DPO run leaves besides the changed policy. steps: optimizer steps; checkpoint: that of the weights that are left.
 
     reference: number of ``pairs`` whose reference was needed, and of those that were ``cached``.
     """
 
     log: list[dict[str, Any]]
     steps: int
+    checkpoint: int
     engine: Engine
     reference: dict[str, int]
 
@@ -117,7 +119,6 @@ def run_dpo(
             "eval_strategy": "steps",
             "eval_steps": plan.save_steps,
             "per_device_eval_batch_size": plan.pairs_per_step,
-            "load_best_model_at_end": True,
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
         }
@@ -130,7 +131,7 @@ def run_dpo(
         save_strategy="steps",
         save_steps=plan.save_steps,
         save_total_limit=2,
-        beta=spec.beta,
+        beta=plan.beta,
         loss_type=types,
         loss_weights=weights,
         label_smoothing=spec.label_smoothing or 0.0,
@@ -188,7 +189,8 @@ def run_dpo(
         collator=collator,
         reference=reference,
         fresh_adapter=fresh,
-        terms=terms(spec, plan.sft_weight),
+        terms=terms(spec, plan.beta, plan.sft_weight),
+        compared_by=comparison(spec, plan.beta, plan.sft_weight),
         only_terms=spec.dpop_weight is not None,
     )
     target, partial = Path(arguments.output_dir), group.crew.node > 0
@@ -198,9 +200,10 @@ def run_dpo(
         raise Stopped(
             f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; the checkpoint is stored."
         )
+    checkpoint = choose_checkpoint(trainer)
     used = Engine.PREFIX_SHARED if trainer.seam is not None else Engine.TRL
     trainer.restore_forward()
-    return Trained(_log(trainer), trainer.state.max_steps, used, known)
+    return Trained(_log(trainer), trainer.state.max_steps, checkpoint, used, known)
 
 
 def _on_disk(

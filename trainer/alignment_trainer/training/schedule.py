@@ -1,8 +1,7 @@
-"""From the spec and the number of pairs to a complete training schedule. Pure.
+"""From the spec and the traits of model and data to a complete training schedule. Pure.
 
-The defaults exist so that a run of 500 pairs moves the model: at least 50 optimizer steps where 3 epochs allow
-it, otherwise smaller steps (7 steps at a large batch move nothing, which looks like a model that cannot learn). No more
-epochs than that: at beta 0.1 they add distance from the reference and no reward (docs/frontier.md).
+The defaults exist so that a run of 500 pairs moves the model and does not break it, whatever its width and however long
+its answers: docs/frontier.md has the measurements. What the spec sets is taken as it is.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from alignment_api.spec import Loss, TrainingSpec
+from alignment_trainer.training.traits import Traits
 
 __all__ = ["Schedule", "checkpoint_steps", "compares_pairs", "losses", "make_schedule"]
 
 _ENOUGH_STEPS: Final = 50
-_MOST_EPOCHS: Final = 3
+"""Steps are made smaller for these: seven large steps move nothing, which looks like a model that cannot learn."""
 _PAIRS_PER_STEP: Final = 16
 _MICRO_BATCH: Final = 8
 _TOKENS_PER_MICRO_BATCH: Final = 8192
@@ -24,6 +24,27 @@ _TOKENS_PER_MICRO_BATCH: Final = 8192
 _CHECKPOINTS: Final = 10
 _EDIT_SFT_WEIGHT: Final = 0.2
 """On edits of a weak base, DPO alone lowers the likelihood of what both sides share (arXiv 2402.13228)."""
+_WIDTH: Final = 4096
+"""Width for which the rates below are published, and which counts where a model does not say its own."""
+_BETA_TIMES_TOKENS: Final = 8.0
+_BETA_RANGE: Final = (0.1, 1.0)
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Peak learning rates at a width of 4096; others take (4096 / width) ** exponent times as much (docs/adr/0009)."""
+
+    preference: float
+    supervised: float
+    exponent: float
+
+    def scale(self, width: int | None) -> float:
+        """Factor for a model of this width."""
+        return float((_WIDTH / (width or _WIDTH)) ** self.exponent)
+
+
+_LORA: Final = _Rates(1e-4, 2e-4, 0.5)
+_FULL: Final = _Rates(1e-6, 1e-5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -38,36 +59,39 @@ class Schedule:
     steps: int
     save_steps: int
     learning_rate: float
+    beta: float
     processes: int
     tokens_per_micro_batch: int
     warm_start_learning_rate: float
     sft_weight: float
 
 
-def make_schedule(spec: TrainingSpec, pairs: int, *, edits: bool, processes: int = 1) -> Schedule:
-    """Schedule for ``pairs`` training pairs. edits: most pairs are edits; processes: ranks that share a step."""
-    lora = spec.lora is not None
-    most_epochs = spec.epochs or _MOST_EPOCHS
-    per_step = spec.pairs_per_step or max(1, min(_PAIRS_PER_STEP, most_epochs * pairs // _ENOUGH_STEPS))
-    per_epoch = math.ceil(pairs / per_step)
-    epochs = spec.epochs or max(1, min(_MOST_EPOCHS, math.ceil(_ENOUGH_STEPS / per_epoch)))
+def make_schedule(spec: TrainingSpec, traits: Traits, *, processes: int = 1) -> Schedule:
+    """Schedule for a model and the pairs to train on. processes: ranks that share a step."""
+    rates = _FULL if spec.lora is None else _LORA
+    scale = rates.scale(traits.width)
+    warm_rate = spec.warm_start.learning_rate if spec.warm_start else None
+    pairs = traits.pairs
+    per_step = spec.pairs_per_step or max(1, min(_PAIRS_PER_STEP, spec.epochs * pairs // _ENOUGH_STEPS))
     per_rank = max(1, per_step // processes)
     micro = max(size for size in range(1, min(per_rank, _MICRO_BATCH) + 1) if per_rank % size == 0)
-    steps = per_epoch * epochs
+    steps = math.ceil(pairs / per_step) * spec.epochs
     return Schedule(
         pairs=pairs,
-        epochs=epochs,
+        epochs=spec.epochs,
         pairs_per_step=per_step,
         micro_batch=micro,
         accumulation=per_rank // micro,
         steps=steps,
         save_steps=checkpoint_steps(steps),
-        learning_rate=spec.learning_rate or (1e-4 if lora else 1e-6),
+        learning_rate=spec.learning_rate or _two_digits(rates.preference * scale),
+        beta=spec.beta or _beta(spec.loss, traits.differing_tokens),
         processes=processes,
         tokens_per_micro_batch=_TOKENS_PER_MICRO_BATCH,
-        warm_start_learning_rate=(spec.warm_start.learning_rate if spec.warm_start else None)
-        or (2e-4 if lora else 1e-5),
-        sft_weight=spec.sft_weight if spec.sft_weight is not None else (_EDIT_SFT_WEIGHT if edits else 0.0),
+        warm_start_learning_rate=warm_rate or _two_digits(rates.supervised * scale),
+        sft_weight=spec.sft_weight
+        if spec.sft_weight is not None
+        else (_EDIT_SFT_WEIGHT if traits.edits else 0.0),
     )
 
 
@@ -77,6 +101,19 @@ def compares_pairs(loss: Loss) -> bool:
     Optimal transport (``aot``) sorts the log-ratios of what it is given at once; every other loss is a mean over pairs.
     """
     return loss in (Loss.AOT, Loss.AOT_UNPAIRED)
+
+
+def _beta(loss: Loss, differing_tokens: float | None) -> float:
+    """From how much decides: beta acts on a sum over tokens, so the fewer tokens decide, the larger it is; losses per token take the usual 0.1."""
+    low, high = _BETA_RANGE
+    if loss in (Loss.IPO, Loss.SIGMOID_NORM) or differing_tokens is None:
+        return low
+    return _two_digits(min(high, max(low, _BETA_TIMES_TOKENS / max(1.0, differing_tokens))))
+
+
+def _two_digits(value: float) -> float:
+    """Rounded to what a person would write."""
+    return float(f"{value:.1e}")
 
 
 def checkpoint_steps(steps: int) -> int:

@@ -24,8 +24,9 @@ from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import fetch_folder, file_sha256, read_sums, sums_digest, upload_folder
 from alignment_trainer.training.checkpoints import Checkpoints
-from alignment_trainer.training.dataset import Part, mostly_edits, select_slice
+from alignment_trainer.training.dataset import Part, select_slice
 from alignment_trainer.training.schedule import Schedule, make_schedule
+from alignment_trainer.training.traits import read_traits
 
 if TYPE_CHECKING:
     from alignment_trainer.training.group import Group
@@ -53,7 +54,7 @@ def run(context: StageContext) -> StageResult:
     )
     tokenizer = load_tokenizer(model)
     train, selection = select_slice(pairs, spec.selection_fraction)
-    plan = make_schedule(spec, len(train), edits=mostly_edits(train), processes=group.size)
+    plan = make_schedule(spec, read_traits(train, model.read_file), processes=group.size)
     warm_steps = (
         math.ceil(len(train) / plan.pairs_per_step) * spec.warm_start.epochs if spec.warm_start else 0
     )
@@ -87,6 +88,7 @@ def run(context: StageContext) -> StageResult:
     save_policy(policy, tokenizer, folder, base=base, leads=group.leads)
     seconds = time.monotonic() - clock
     record = _record(context, plan, log, seconds, len(train), len(selection))
+    record["checkpoint"] = trained.checkpoint
     record["reference"] = trained.reference
     record["peakMemoryBytes"] = group.largest(record["peakMemoryBytes"])
     output = group.from_leader(_store(context, folder, record) if group.leads else None)

@@ -41,7 +41,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     reference: called with this trainer and a dataset; returns it with ref_chosen_logps and ref_rejected_logps.
     group: the processes that train together; omitted: this one alone.
     fresh_adapter: the adapter is new; the reference is the model without it.
-    terms: what is added to TRL's loss. only_terms: TRL's loss is left out.
+    terms: what is added to TRL's loss. only_terms: TRL's loss is left out. compared_by: their sum is the loss of a pair
+    held apart, see ``held_apart``.
     """
 
     def __init__(
@@ -53,12 +54,15 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         fresh_adapter: bool = False,
         terms: tuple[Term, ...] = (),
         only_terms: bool = False,
+        compared_by: tuple[Term, ...] = (),
         **arguments: Any,
     ) -> None:
         self._collator = collator
         self._reference = reference
         self._fresh_adapter = fresh_adapter
         self._terms = terms
+        self._compared_by = compared_by
+        self._held_apart: list[torch.Tensor] | None = None
         self._seam: forward.Seam | None = None
         self._group = group or Group()
         self._tight = False
@@ -225,6 +229,14 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             loader.batch_sampler.even_batches = False
         return loader
 
+    def held_apart(self) -> torch.Tensor:
+        """(S,) loss of each pair of the selection slice under the present weights, in an order that does not change."""
+        self._held_apart = []
+        self.evaluation_loop(self.get_eval_dataloader(), "Selection", prediction_loss_only=True)
+        losses, self._held_apart = self._held_apart, None
+        self._metrics["eval"].clear()  # not an evaluation of the curve
+        return self.accelerator.gather(torch.cat(losses))  # type: ignore[no-any-return]
+
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> torch.Tensor:  # noqa: FBT001
         mode = "train" if self.model.training else "eval"
         outputs: list[Any] = []
@@ -235,7 +247,11 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
 
         loss = super()._compute_loss(recorded, inputs, return_outputs)
         for term in self._terms:
-            loss = loss + term(outputs[0].log_probs, inputs)
+            loss = loss + term(outputs[0].log_probs, inputs).mean()
+        if self._held_apart is not None:
+            self._held_apart.append(
+                sum((term(outputs[0].log_probs, inputs) for term in self._compared_by), loss * 0)
+            )
         if mode == "train" and self._seam is not None and not self._seam.logging:
             # The forward left the statistics out; what TRL made of the blanks is dropped, not averaged in.
             for name in _STATISTICS:

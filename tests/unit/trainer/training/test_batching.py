@@ -116,11 +116,11 @@ def test_the_supervised_term_counts_what_the_person_wrote() -> None:
     batch = batch_of([([5, 6], [10, 11, 12, 2], [10, 30, 12, 2]), ([5], [20, 2], [20, 21, 2])])
     log_probs = -torch.arange(1, 5 * 4 + 1, dtype=torch.float64).view(4, 5)
     log_probs = log_probs * batch["completion_mask"][:, 1:]
-    everything = supervised(1.0, changed_only=False)(log_probs, batch)
+    everything = supervised(1.0, changed_only=False)(log_probs, batch).mean()
     # First pair: answer tokens at 2..5, so rows 1..4 of the first line; second pair: rows 0..1 of the second.
     assert everything.item() == pytest.approx(((2 + 3 + 4 + 5) / 4 + (6 + 7) / 2) / 2)
     # The first edit replaced one token (position 3, row 2); the second only deleted one.
-    changed = supervised(0.5, changed_only=True)(log_probs, batch)
+    changed = supervised(0.5, changed_only=True)(log_probs, batch).mean()
     assert changed.item() == pytest.approx(0.5 * (3 + 0) / 2)
 
 
