@@ -1,4 +1,4 @@
-"""What the trainer tells while it runs: progress, the wish to stop, uploads, the check of the first step."""
+"""What the trainer tells while it runs: progress, the wish to stop, uploads, the check of the first step, divergence."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, Final
 
 from transformers import TrainerCallback
 
+from alignment_trainer.errors import RequestError
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.runtime.live import LIVE
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.group import Group
 
-__all__ = ["FirstStepCheck", "Reporter", "Uploader"]
+__all__ = ["DivergenceCheck", "FirstStepCheck", "Reporter", "Uploader"]
 
 _TOLERANCE: Final = {False: 1e-3, True: 0.05}
-"""Largest mean reward at step 0, in nats times beta: rounding of two passes over the same weights, by bfloat16."""
+"""Largest mean reward at step 0 and a beta of 0.1 or less: rounding of two passes over the same weights, by bfloat16."""
+_USUAL_BETA: Final = 0.1
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
@@ -70,9 +72,10 @@ class FirstStepCheck(TrainerCallback):  # type: ignore[misc]  # transformers is 
     wrong model. Skipped when training is resumed.
     """
 
-    def __init__(self, *, sigmoid_only: bool, low_precision: bool) -> None:
+    def __init__(self, *, sigmoid_only: bool, low_precision: bool, beta: float) -> None:
         self._sigmoid_only = sigmoid_only
-        self._tolerance = _TOLERANCE[low_precision]
+        # A reward is beta times nats, so the same rounding weighs more with a larger beta.
+        self._tolerance = _TOLERANCE[low_precision] * max(1.0, beta / _USUAL_BETA)
 
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any
@@ -80,9 +83,39 @@ class FirstStepCheck(TrainerCallback):  # type: ignore[misc]  # transformers is 
         """Compare the first step's rewards and loss with what they must be."""
         if state.global_step != 1 or not logs or "rewards/chosen" not in logs:
             return
-        worst = max(abs(logs["rewards/chosen"]), abs(logs["rewards/rejected"]))
-        off_loss = abs(logs["loss"] - math.log(2)) if self._sigmoid_only else 0.0
-        if worst > self._tolerance or off_loss > self._tolerance:
+        off = [abs(logs["rewards/chosen"]), abs(logs["rewards/rejected"])]
+        if self._sigmoid_only:
+            off.append(abs(logs["loss"] - math.log(2)))
+        if not all(value <= self._tolerance for value in off):  # which no NaN is
             raise RuntimeError(
-                f"The reference is not the policy at step 0: mean reward {worst:.4g}, loss {logs['loss']:.6g} (ln 2 = {math.log(2):.6g})"
+                "The reference is not the policy at step 0: "
+                f"mean reward {max(off[:2], key=_size):.4g}, loss {logs['loss']:.6g} (ln 2 = {math.log(2):.6g})"
             )
+
+
+class DivergenceCheck(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Ends a training whose loss or gradient is not a number: every weight is lost from there on.
+
+    field: what the person lowers, by its name in the spec.
+    """
+
+    def __init__(self, field: str, learning_rate: float) -> None:
+        self._field = field
+        self._learning_rate = learning_rate
+
+    def on_log(
+        self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Look at what was logged; every process of a group sees the same. Raises RequestError TrainingDiverged."""
+        for name, words in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+            value = (logs or {}).get(name, 0.0)
+            if not math.isfinite(value):
+                raise RequestError(
+                    f"Training diverged: at step {state.global_step} of {state.max_steps} the {words} is {value}. "
+                    f"The peak learning rate was {self._learning_rate:g}: set {self._field} to a third of it or less.",
+                    reason="TrainingDiverged",
+                )
+
+
+def _size(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -12,7 +12,7 @@ from alignment_trainer.errors import Stopped
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.training.batching import PairCollator
-from alignment_trainer.training.callbacks import FirstStepCheck, Reporter, Uploader
+from alignment_trainer.training.callbacks import DivergenceCheck, FirstStepCheck, Reporter, Uploader
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import Part
 from alignment_trainer.training.engine import choose_engine
@@ -34,15 +34,15 @@ def run_warm_start(
     tokenizer: Any,
     pairs: Part,
     plan: Schedule,
-    total: int,
+    steps: int,
 ) -> list[dict[str, Any]]:
-    """Supervised training on the chosen side. Changes ``policy``; returns the log. Raises Stopped after a checkpoint."""
+    """Supervised training on the chosen side in ``steps`` steps. Changes ``policy``; returns the log. Raises Stopped."""
     from trl import SFTConfig, SFTTrainer
 
     spec = context.request.spec.training
     assert spec.warm_start is not None  # noqa: S101  the caller saw to it
     arguments = SFTConfig(
-        **_common(context, "warm-start", plan, spec),
+        **_common(context, "warm-start", steps, plan, spec),
         per_device_train_batch_size=plan.micro_batch,
         gradient_accumulation_steps=plan.accumulation,
         num_train_epochs=spec.warm_start.epochs,
@@ -63,7 +63,10 @@ def run_warm_start(
             spec.max_length,
         ),
         processing_class=tokenizer,
-        callbacks=[Reporter(context, group, "warm start", 0, total)],
+        callbacks=[
+            Reporter(context, group, "warm start", 0, steps + plan.steps),
+            DivergenceCheck("training.warmStart.learningRate", plan.warm_start_learning_rate),
+        ],
     )
     trainer.train()
     # A warm start is short; stopped, it is done again rather than resumed.
@@ -124,7 +127,7 @@ def run_dpo(
         }
     types, weights = losses(spec)
     arguments = DPOConfig(
-        **_common(context, "dpo", plan, spec),
+        **_common(context, "dpo", plan.steps, plan, spec),
         per_device_train_batch_size=plan.pairs_per_step,  # of all processes: see PairCollator
         num_train_epochs=plan.epochs,
         learning_rate=plan.learning_rate,
@@ -173,6 +176,7 @@ def run_dpo(
     check = FirstStepCheck(
         sigmoid_only=spec.loss is Loss.SIGMOID and plan.sft_weight == 0,
         low_precision=spec.precision is Precision.BFLOAT16,
+        beta=plan.beta,
     )
     trainer = PreferenceTrainer(
         model=policy,
@@ -184,6 +188,7 @@ def run_dpo(
             Reporter(context, group, "training", done, done + plan.steps),
             Uploader(checkpoints, group),
             check,
+            DivergenceCheck("training.learningRate", plan.learning_rate),
         ],
         group=group,
         collator=collator,
@@ -216,7 +221,9 @@ def _on_disk(
     return Dataset.from_file(str(file))
 
 
-def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpec) -> dict[str, Any]:
+def _common(
+    context: StageContext, phase: str, steps: int, plan: Schedule, spec: TrainingSpec
+) -> dict[str, Any]:
     import torch
 
     cuda = torch.cuda.is_available()
@@ -229,8 +236,9 @@ def _common(context: StageContext, phase: str, plan: Schedule, spec: TrainingSpe
         "use_cpu": not cuda,
         "max_length": spec.max_length,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": max(1, plan.steps // 10),
+        "warmup_steps": steps // 10,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show 0 for a training that diverged
         "seed": spec.seed,
         "data_seed": spec.seed,
         "report_to": [],

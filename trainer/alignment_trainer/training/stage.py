@@ -149,7 +149,7 @@ def _warm_start(
     ref = ArtifactRef(uri=uri, digest=sums_digest(sums)) if sums else None
     if ref is None:
         policy = load_policy(model, request.spec.training, processes=group.size)
-        log = run_warm_start(context, group, policy, tokenizer, train, plan, steps + plan.steps)
+        log = run_warm_start(context, group, policy, tokenizer, train, plan, steps)
         folder = context.scratch / "warm-policy"
         save_policy(policy, tokenizer, folder, base=base, leads=group.leads)
         if group.leads:

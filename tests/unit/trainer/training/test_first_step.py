@@ -1,4 +1,4 @@
-"""The check of the first step: a reference that is not the policy ends the training before it pulls to a wrong model."""
+"""Checks while training: a reference that is not the policy ends it at the first step, what is not a number at any step."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignment_trainer.training.callbacks import FirstStepCheck
+from alignment_trainer.errors import RequestError
+from alignment_trainer.training.callbacks import DivergenceCheck, FirstStepCheck
 
 RIGHT = {"rewards/chosen": 0.0, "rewards/rejected": 0.0, "loss": math.log(2)}
 
 
-def look(logs: dict[str, float], *, step: int = 1, sigmoid: bool = True, low: bool = False) -> None:
-    check = FirstStepCheck(sigmoid_only=sigmoid, low_precision=low)
+def look(
+    logs: dict[str, float], *, step: int = 1, sigmoid: bool = True, low: bool = False, beta: float = 0.1
+) -> None:
+    check = FirstStepCheck(sigmoid_only=sigmoid, low_precision=low, beta=beta)
     check.on_log(None, SimpleNamespace(global_step=step), None, logs=logs)
 
 
@@ -39,6 +42,19 @@ def test_anything_else_ends_the_training_and_says_what_was_found(logs: dict[str,
         look(logs)
 
 
+def test_what_rounding_may_weigh_grows_with_beta() -> None:
+    look(RIGHT | {"rewards/chosen": 0.4}, low=True, beta=1.0)
+    for beta in (0.01, 0.1):
+        with pytest.raises(RuntimeError, match="not the policy"):
+            look(RIGHT | {"rewards/chosen": 0.06}, low=True, beta=beta)
+
+
+@pytest.mark.parametrize("name", sorted(RIGHT))
+def test_what_is_not_a_number_does_not_pass(name: str) -> None:
+    with pytest.raises(RuntimeError, match="nan"):
+        look(RIGHT | {name: math.nan}, beta=100.0)
+
+
 def test_other_losses_are_judged_by_their_rewards_alone() -> None:
     look(RIGHT | {"loss": 3.0}, sigmoid=False)
     with pytest.raises(RuntimeError, match="not the policy"):
@@ -48,3 +64,17 @@ def test_other_losses_are_judged_by_their_rewards_alone() -> None:
 def test_later_steps_and_logs_without_rewards_are_none_of_its_business() -> None:
     look(RIGHT | {"rewards/chosen": 5.0, "loss": 0.1}, step=2)
     look({"train_runtime": 1.0})
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_training_that_diverged_is_refused_and_names_the_rate_to_lower(name: str, value: float) -> None:
+    check = DivergenceCheck("training.learningRate", 0.5)
+    state = SimpleNamespace(global_step=7, max_steps=84)
+    for healthy in ({"loss": 0.6, "grad_norm": 2.0}, {"eval_loss": 0.7}, None):
+        check.on_log(None, state, None, logs=healthy)
+    with pytest.raises(
+        RequestError, match=r"step 7 of 84 .* rate was 0\.5: set training\.learningRate"
+    ) as told:
+        check.on_log(None, state, None, logs={"loss": 0.6, "grad_norm": 2.0} | {name: value})
+    assert told.value.reason == "TrainingDiverged"
