@@ -7,13 +7,14 @@ included, goes to what was there before. Nothing else of TRL or of the model is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 from typing import Any, Final
 
 import torch
 
-from alignment_trainer.training.prefix import attention
+from alignment_trainer.training.prefix import attention, products
 from alignment_trainer.training.prefix.head import score_rows
 from alignment_trainer.training.prefix.packing import PackedBatch
 
@@ -51,14 +52,15 @@ class Seam:
         # The segments travel as arguments, not on the side: gradient checkpointing calls the layers again, later.
         # A mask of four dimensions is handed through untouched; without one, transformers would build (T, T) from
         # the restarting positions. Nobody reads it.
-        hidden_TE = self._model.base_model(
-            input_ids=packed.ids_T[None],
-            position_ids=packed.positions_T[None],
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=packed.ids_T.device),
-            use_cache=False,
-            segments=packed.segments,
-            segment_backend=self._backend,
-        ).last_hidden_state[0]
+        with self._products():
+            hidden_TE = self._model.base_model(
+                input_ids=packed.ids_T[None],
+                position_ids=packed.positions_T[None],
+                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=packed.ids_T.device),
+                use_cache=False,
+                segments=packed.segments,
+                segment_backend=self._backend,
+            ).last_hidden_state[0]
         head = self._model.get_output_embeddings()
         parts: tuple[Any, Any] = head.weight, head.bias
         # FSDP2 shows sharded parameters as DTensors.
@@ -72,6 +74,14 @@ class Seam:
                 kind = torch.bool if name == "is_top1" else torch.float32
                 fields[name] = torch.zeros((), dtype=kind, device=hidden_TE.device).expand(packed.shape)
         return FusedCausalLMOutput(**fields)
+
+    def _products(self) -> contextlib.AbstractContextManager[Any]:
+        # Checkpointed layers run again in the backward pass, outside of here, and must then do the same.
+        # (The property that tells has another name in each transformers; the attribute that it reads is older.)
+        again = torch.is_grad_enabled() and any(
+            getattr(module, "gradient_checkpointing", False) for module in self._model.modules()
+        )
+        return contextlib.nullcontext() if again or not products.available() else products.FasterLinear()
 
 
 def install(model: Any, backend: attention.Backend, *, always: tuple[str, ...] = ()) -> Seam:

@@ -14,12 +14,18 @@ from typing import Any, Final
 
 import torch
 
+from alignment_trainer.training.prefix.products import product
+
 __all__ = ["STATISTICS", "score_rows"]
 
 STATISTICS: Final = ("entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
 """What can be computed besides the log-probabilities, by TRL's names."""
-_TILE_BYTES: Final = {"cpu": 8 << 20, "cuda": 256 << 20}
-"""Logits held at once. On CPU a tile stays in the cache over the passes made on it."""
+_TILE_BYTES: Final = {"cpu": 1 << 20, "cuda": 256 << 20}
+"""Logits held at once. On CPU a tile stays in a core's own cache over the passes made on it."""
+_WEIGHT_TILE_BYTES: Final = {"cpu": 8 << 20, "cuda": 256 << 20}
+"""The same where each tile adds to the gradient of the whole weight: fewer, larger ones."""
+_FEWEST_ROWS: Final = 32
+"""Rows per tile at least: with fewer, a product reads the weight more often than it computes with it."""
 _KEPT_BYTES: Final = 128 << 20
 """Probabilities kept for the backward pass of a trained head."""
 
@@ -57,31 +63,29 @@ class _Score(torch.autograd.Function):
             for name in statistics
         }
         slope = torch.empty_like(hidden) if frozen and ctx.needs_input_grad[0] else None
-        kept: list[torch.Tensor] = []
         with torch.autocast(device, enabled=False):
             h, w = hidden.to(kind), weight.to(kind)
             b = None if bias is None else bias.to(kind)
             keep = not frozen and rows * w.shape[0] * wide.itemsize <= _KEPT_BYTES
-            for part in _tiles(rows, w.shape[0] * wide.itemsize, device):
+            kept = hidden.new_empty(rows, w.shape[0], dtype=wide) if keep else None
+            for part in _tiles(rows, w.shape[0] * wide.itemsize, _TILE_BYTES[device]):
                 logits = _logits(h[part], w, b, wide)
                 top, winner = logits.max(-1)
                 target = logits.gather(-1, labels[part, None]).squeeze(-1)
                 if "mean_logits" in extras:
                     extras["mean_logits"][part] = logits.mean(-1)
-                chances = torch.softmax(logits, -1)
+                chances = torch.softmax(logits, -1, out=None if kept is None else kept[part])
                 # The largest probability is 1 over the sum of exp(logit - top): never small enough to underflow.
                 log_sum = top - chances.gather(-1, winner[:, None]).squeeze(-1).log()
                 log_probs[part] = target - log_sum
                 _fill(extras, part, logits, chances, log_sum, winner == labels[part])
                 if slope is not None:
-                    slope[part] = (w[labels[part]] - chances.to(kind) @ w).to(slope.dtype)
-                if keep:
-                    kept.append(chances)
-        ctx.frozen, ctx.kind, ctx.kept = frozen, kind, len(kept)
+                    slope[part] = (w[labels[part]] - product(chances.to(kind), w)).to(slope.dtype)
+        ctx.frozen, ctx.kind = frozen, kind
         if slope is not None:
             ctx.save_for_backward(slope)
         elif not frozen:
-            ctx.save_for_backward(hidden, weight, bias, labels, *kept)
+            ctx.save_for_backward(hidden, weight, bias, labels, kept)
         ctx.mark_non_differentiable(*extras.values())
         return (log_probs, *extras.values())
 
@@ -90,7 +94,7 @@ class _Score(torch.autograd.Function):
         if ctx.frozen:
             (slope,) = ctx.saved_tensors
             return (slope * grad_R[:, None]).to(slope.dtype), None, None, None, None
-        hidden, weight, bias, labels, *kept = ctx.saved_tensors
+        hidden, weight, bias, labels, kept = ctx.saved_tensors
         device, kind = hidden.device.type, ctx.kind
         wide = torch.promote_types(kind, torch.float32)
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -100,15 +104,15 @@ class _Score(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             h, w = hidden.to(kind), weight.to(kind)
             b = None if bias is None else bias.to(kind)
-            for number, part in enumerate(_tiles(h.shape[0], w.shape[0] * wide.itemsize, device)):
-                chances = kept[number] if ctx.kept else torch.softmax(_logits(h[part], w, b, wide), -1)
+            for part in _tiles(h.shape[0], w.shape[0] * wide.itemsize, _WEIGHT_TILE_BYTES[device]):
+                chances = torch.softmax(_logits(h[part], w, b, wide), -1) if kept is None else kept[part]
                 grad = chances.mul(-grad_R[part, None])
                 grad.scatter_add_(-1, labels[part, None], grad_R[part, None].to(wide))
                 narrow = grad.to(kind)
                 if grad_hidden is not None:
-                    grad_hidden[part] = (narrow @ w).to(hidden.dtype)
+                    grad_hidden[part] = product(narrow, w).to(hidden.dtype)
                 if grad_weight is not None:
-                    grad_weight += narrow.t() @ h[part]
+                    grad_weight += product(narrow.t(), h[part])
                 if grad_bias is not None:
                     grad_bias += grad.sum(0)
         return (
@@ -121,12 +125,12 @@ class _Score(torch.autograd.Function):
 
 
 def _logits(h: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, wide: torch.dtype) -> torch.Tensor:
-    logits = h @ w.t()
+    logits = product(h, w.t())
     return (logits if b is None else logits.add_(b)).to(wide)
 
 
-def _tiles(rows: int, row_bytes: int, device: str) -> list[slice]:
-    size = max(1, _TILE_BYTES.get(device, _TILE_BYTES["cuda"]) // row_bytes)
+def _tiles(rows: int, row_bytes: int, tile_bytes: int) -> list[slice]:
+    size = max(_FEWEST_ROWS, tile_bytes // row_bytes)
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
