@@ -32,6 +32,7 @@ ARMS: Final = {
     "default": "TRL default",
     "empty": "ours, empty cache",
     "full": "ours, full cache",
+    "plain": "ours, empty cache, torch's matrix products",
 }
 _PAIRS: Final = {"tiny": 16, "5M": 64, "60M": 16}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -25,6 +26,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.training.batching import PairCollator
+from alignment_trainer.training.prefix import products
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache
 from alignment_trainer.training.tokens import tokenized
@@ -39,7 +41,7 @@ _BUDGET = 8192
 
 @dataclass(frozen=True)
 class Arm:
-    """kind: default, tuned (TRL's), empty, full (ours, by state of the cache). folder: model, pairs.json, cache."""
+    """kind: default, tuned (TRL's), empty, full (ours, by state of the cache), plain (empty, on torch's products). folder: model, pairs.json, cache."""
 
     kind: str
     folder: str
@@ -93,7 +95,9 @@ def measure(arm: Arm) -> Measured:
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     tokens = _Tokens()
     set_seed(0)
-    ours = arm.kind in ("empty", "full")
+    ours = arm.kind in ("empty", "full", "plain")
+    if arm.kind == "plain":
+        products.available = functools.cache(lambda: False)  # this process is for this arm
     with _profiled(wanted=arm.profile):
         began, cpu = time.perf_counter(), time.process_time()
         trainer = (_ours if ours else _theirs)(arm, model, tokenizer, rows)
@@ -145,7 +149,7 @@ def _ours(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> A
     arguments = _arguments(arm, gradient_checkpointing=False, precompute_ref_log_probs=True)
     policy = get_peft_model(model, LoraConfig(**_LORA)) if arm.lora else model
     maximum = arguments.max_length
-    root = (folder / "cache").as_uri() + "/"
+    root = (folder / ("cache-plain" if arm.kind == "plain" else "cache")).as_uri() + "/"
     cache = ReferenceCache(Stores()(root), root)
 
     def reference(trainer: Any, dataset: Any) -> Any:
