@@ -295,18 +295,19 @@ def main() -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """Means over the seeds, as Markdown."""
     lines = [
-        "| pairs | share of the possible reward (seeds) | goal | KL (nats) | true win rate | other texts | steps × pairs |",
+        "| pairs | share of the possible reward (seeds) | goal | KL (nats) | true win rate | other texts (before) | steps × pairs |",
         "|---|---|---|---|---|---|---|",
     ]
     for count in sorted({row["pairs"] for row in rows}):
         some = [row for row in rows if row["pairs"] == count]
         mean = {
-            key: sum(row[key] for row in some) / len(some) for key in ("share", "kl", "winRate", "elsewhere")
+            key: sum(row[key] for row in some) / len(some)
+            for key in ("share", "kl", "winRate", "elsewhere", "elsewhereBefore")
         }
         shares = f"{min(r['share'] for r in some):.2f}–{max(r['share'] for r in some):.2f}"
         lines.append(
             f"| {count:,} | {mean['share']:.3f} ({shares}) | {GOALS.get(count, '–')} | {mean['kl']:.2f} "
-            f"| {mean['winRate']:.3f} | {mean['elsewhere']:.1%} | {some[0]['steps']} × {some[0]['pairsPerStep']} |"
+            f"| {mean['winRate']:.3f} | {mean['elsewhere']:.1%} ({mean['elsewhereBefore']:.1%}) | {some[0]['steps']} × {some[0]['pairsPerStep']} |"
         )
     return "\n".join(lines)
 
