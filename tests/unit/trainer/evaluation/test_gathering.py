@@ -72,6 +72,33 @@ def test_a_copy_wins_nothing_where_the_champion_is_best_at_another_temperature(s
     assert burden.value > 0, "against the champion at its best a copy looks worse, never better"
 
 
+def test_a_candidate_gains_nothing_by_being_more_random_than_the_champion(seat: Seat) -> None:
+    """The champion flattened by a third writes what the champion itself was tried at."""
+    import copy as copying
+
+    flat = copying.deepcopy(seat.model)
+    flat.model.norm.weight.data *= 3 / 4
+    asked = [pair(n) for n in range(24)]
+    hotter = generate(
+        flat,
+        seat.tokenizer,
+        [p.prompt for p in asked],
+        temperature=SPEC.generation.temperature,
+        maximum=8,
+        seed=0,
+        between=lambda _: None,
+    )
+    pairs = [replace(p, chosen=answer.text) for p, answer in zip(asked, hotter, strict=True)]
+    work = Gatherer(pairs, SPEC, maximum=128, seed=0)
+    view = work.champion(seat)
+    assert view.temperature == pytest.approx(4 / 3, abs=1e-3)
+    burden = measure(MetricName.EDIT_BURDEN, work.candidate(Seat(flat, seat.tokenizer), view, seat)).estimate
+    assert burden is not None
+    assert burden.value == pytest.approx(0.0, abs=0.02), (
+        "its texts are the people's own, and so are the champion's"
+    )
+
+
 def test_the_best_temperature_is_that_of_the_edits_alone(seat: Seat) -> None:
     """Where nobody edited, nearness to the chosen side means nothing."""
     pairs = [pair(n, kind=Kind.EDIT if n < 20 else Kind.PREFERENCE) for n in range(40)]
