@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
 __all__ = [
@@ -32,6 +32,8 @@ _FEW_GROUPS: Final = 2
 _FEW_EQUAL: Final = 10
 """Observations that are all equal show no spread; in fewer groups than this nothing says that there is none."""
 _REPLICATES: Final = 1000
+_QUANTILES: Final = (np.arange(200) + 0.5) / 200
+"""At which a beta distribution is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ def rate_difference(values: Sequence[float], clusters: Sequence[str]) -> Estimat
 def proportion(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
     """Mean of 0, ½ and 1, with a score interval (Wilson) on the effective number of observations.
 
-    Korn and Graubard 1998: n over the design effect, further reduced by the t distribution's tails. Ties carry less
-    variance than wins and losses, and so count for more than one observation. A design effect below 1 is taken for
-    chance and set to 1.
+    Korn and Graubard 1998: n over the design effect, further reduced by the t distribution's tails, with degrees of freedom
+    of the effective number itself. Ties carry less variance than wins and losses, and so count for more than one
+    observation. A design effect below 1 is taken for chance and set to 1.
     """
     estimate = _or_equal(values, clusters)
     data = np.asarray(values, dtype=float)
@@ -126,7 +128,15 @@ def proportion(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
     plain = float(data.var(ddof=1)) / n if n > 1 else 0.0
     ties = plain / binary if 0 < plain < binary else 1.0
     method = "Wilson, design effect by group" if estimate.clusters < n else "Wilson"
-    return replace(estimate, design_effect=design, method=method, effective=n / (design * ties), skewness=0.0)
+    degrees = _degrees_of_effective(data, clusters) if plain > 0 else estimate.degrees
+    return replace(
+        estimate,
+        degrees=degrees,
+        design_effect=design,
+        method=method,
+        effective=n / (design * ties),
+        skewness=0.0,
+    )
 
 
 def bootstrap(
@@ -254,6 +264,55 @@ def _degrees(sizes: NDArray[np.float64], correlation: float = 0.0) -> float:
     """
     variances = sizes * (1 + (sizes - 1) * correlation)
     return max(1.0, float(variances.sum()) ** 2 / float((variances**2).sum()) - 1)
+
+
+def _degrees_of_effective(data: NDArray[np.float64], clusters: Sequence[str]) -> float:
+    """Degrees of freedom of a proportion's effective number of observations: two over the variance of its logarithm, less one.
+
+    That number is n·p(1 - p) over the squared sums of the groups. Working model: a comparison is decided (0 or 1, not ½)
+    independently, and the groups' own rates are beta distributed with the correlation that was measured. Bounded sums
+    vary less than the normal ones of :func:`_degrees`, so there are more degrees, never more than groups less one: without groups
+    and ties the number is known, not estimated.
+    """
+    inverse, sizes = _groups(clusters)
+    mean, decided = float(data.mean()), float((data != 0.5).mean())
+    rate = min(max(0.5 + (mean - 0.5) / decided, 0.001), 0.999)  # of winning a decided comparison
+    within = decided * rate * (1 - rate)
+    spread = within + decided * (1 - decided) * (rate - 0.5) ** 2  # of one comparison
+    correlation = min(0.95, _correlation(data, inverse, sizes) * spread / (decided * within))
+    second, third, fourth, counts = _moments(sizes, rate, decided, correlation)
+    total = float((counts * second).sum())
+    slope = (1 - 2 * mean) / (mean * (1 - mean) * len(data))
+    variance = slope**2 * second - 2 * slope * third / total + (fourth - second**2) / total**2
+    found = float((counts * variance).sum())
+    most = len(sizes) - 1.0
+    return max(1.0, min(most, 2 / found - 1)) if found > 0 else max(1.0, most)
+
+
+def _moments(
+    sizes: NDArray[np.float64], rate: float, decided: float, correlation: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Second to fourth central moments of the sums of groups of each size, and how many groups have it.
+
+    Given a group's own rate u its comparisons are independent, and cumulants add; then the mean over u.
+    """
+    rates = np.array([rate])
+    if correlation > 1e-6:
+        scale = (1 - correlation) / correlation
+        rates = special.betaincinv(rate * scale, (1 - rate) * scale, _QUANTILES)
+    shift = decided * (rates - 0.5)  # a group's mean, from ½
+    chances = np.stack([decided * (1 - rates), decided * rates, np.full_like(rates, 1 - decided)])
+    away = np.stack([-0.5 - shift, 0.5 - shift, -shift])
+    two, three, four = ((chances * away**power).sum(0) for power in (2, 3, 4))
+    unique, counts = np.unique(sizes, return_counts=True)
+    m = unique[:, None]
+    off = m * (shift - shift.mean())
+    second = (off**2 + m * two).mean(1)
+    third = (off**3 + 3 * off * m * two + m * three).mean(1)
+    fourth = (
+        off**4 + 6 * off**2 * m * two + 4 * off * m * three + m * (four - 3 * two**2) + 3 * (m * two) ** 2
+    )
+    return second, third, fourth.mean(1), counts.astype(float)
 
 
 def _correlation(data: NDArray[np.float64], inverse: NDArray[np.int64], sizes: NDArray[np.float64]) -> float:

@@ -12,6 +12,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from alignment_trainer.evaluation.statistics import (
+    _moments,
     bootstrap,
     bounds,
     mean_by_cluster,
@@ -73,6 +74,41 @@ def test_a_proportion_without_ties_and_groups_is_wilson() -> None:
     assert low == pytest.approx(exact_low, abs=0.003)
     assert high == pytest.approx(exact_high, abs=0.003)
     assert low < exact_low < exact_high < high
+
+
+def test_sums_of_a_groups_comparisons_have_the_moments_of_the_beta_binomial() -> None:
+    for rate, correlation in ((0.5, 0.1), (0.2, 0.3), (0.7, 0.0)):
+        found = _moments(np.array([1.0, 7.0, 7.0, 40.0]), rate, 1.0, correlation)
+        assert list(found[3]) == [1, 2, 1]
+        for at, m in enumerate((1, 7, 40)):
+            scale = (1 - correlation) / correlation if correlation else 0
+            law = stats.betabinom(m, rate * scale, (1 - rate) * scale) if scale else stats.binom(m, rate)
+            _, variance, skewness, excess = map(float, law.stats(moments="mvsk"))
+            assert found[0][at] == pytest.approx(variance, rel=0.02)
+            assert found[1][at] == pytest.approx(skewness * variance**1.5, abs=0.03 * variance**1.5)
+            assert found[2][at] == pytest.approx((excess + 3) * variance**2, rel=0.05)
+
+
+def test_ties_make_a_groups_sum_vary_as_three_values_do() -> None:
+    decided, rate = 0.3, 0.6
+    values, chances = np.array([-0.03 - 0.5, -0.03, 0.5 - 0.03]), np.array([0.12, 0.7, 0.18])
+    second, third, fourth, _ = _moments(np.ones(1), rate, decided, 0.0)
+    for power, found in ((2, second), (3, third), (4, fourth)):
+        assert found[0] == pytest.approx(float((chances * values**power).sum()))
+
+
+def test_wins_and_losses_leave_more_degrees_of_freedom_than_normal_values_and_never_more_than_groups() -> (
+    None
+):
+    rng = np.random.default_rng(0)
+    unequal = labels(UNEQUAL)
+    levels = np.repeat(rng.beta(4.5, 4.5, len(UNEQUAL)), UNEQUAL)
+    wins = list((rng.random(len(levels)) < levels).astype(float))
+    assert mean_by_cluster(wins, unequal).degrees < proportion(wins, unequal).degrees < len(UNEQUAL) - 1
+    alike = labels([10] * 12)
+    assert proportion(wins[: len(alike)], alike).degrees == pytest.approx(11)
+    skewed = [1.0] * 95 + [0.0] * 5
+    assert proportion(skewed, ALONE[:100]).degrees == pytest.approx(99), "known, not estimated"
 
 
 def test_ties_narrow_the_interval() -> None:
