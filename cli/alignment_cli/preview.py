@@ -104,8 +104,10 @@ def _preview(run: AlignmentRun, folder: Path) -> dict[str, Any]:
             {
                 "criterion": p.criterion.name,
                 "metric": str(p.criterion.metric),
-                "shows": p.shows,
-                "passesAt": p.passes_at,
+                "shows": p.change,
+                "passesAt": round(
+                    p.criterion.limit + (p.passes_at if p.criterion.upwards else -p.passes_at), 4
+                ),
             }
             for p in plans
         ],

@@ -23,6 +23,7 @@ __all__ = [
     "POWER",
     "Holdout",
     "Plan",
+    "beyond_limit",
     "decision_alpha",
     "independent_pairs",
     "pairs_needed",
@@ -44,6 +45,15 @@ DEVIATIONS: Final[dict[MetricName, float]] = {
 }
 """Standard deviation of one observation, to plan with: of edit burden as measured on simulated clinical notes, of win
 rates and accuracies the largest there is (near one half, without ties). docs/gate.md has the measurements."""
+_OF_A_COPY: Final[dict[MetricName, float]] = {
+    MetricName.EDIT_BURDEN: 0.0,
+    MetricName.WIN_RATE: 0.5,
+    MetricName.WIN_RATE_LENGTH_CONTROLLED: 0.5,
+    MetricName.PREFERENCE_ACCURACY: 0.5,
+    MetricName.PREFERENCE_LIFT: 0.0,
+    MetricName.RANKING_ACCURACY: 0.0,
+}
+"""What an exact copy of the champion is worth: changes are counted from here, and a limit may lie beyond it."""
 _CORRELATION: Final = 0.1
 """Assumed correlation of two observations of one group, before anything is measured."""
 
@@ -65,6 +75,11 @@ class Plan:
     passes_at: float
     shows: float
     needed: int | None
+
+    @property
+    def change(self) -> float:
+        """Smallest true change, counted from a copy of the champion, that passes with 80 % power; 0 where a copy would."""
+        return max(0.0, self.shows - beyond_limit(self.criterion, 0.0))
 
     @property
     def too_small(self) -> bool:
@@ -110,6 +125,15 @@ def passes_at(pairs: float, alpha: float, deviation: float) -> float:
 def pairs_needed(effect: float, alpha: float, deviation: float, power: float = POWER) -> int:
     """Independent pairs that show ``effect`` with ``power`` at one-sided ``alpha``."""
     return math.ceil((_quantiles(alpha, power) * deviation / effect) ** 2)
+
+
+def beyond_limit(criterion: Criterion, change: float) -> float:
+    """How far beyond its limit a criterion's metric lies after a change for the better, counted from a copy of the champion.
+
+    Negative where the limit asks for more than that.
+    """
+    copy = _OF_A_COPY[criterion.metric]
+    return change + (copy - criterion.limit if criterion.upwards else criterion.limit - copy)
 
 
 def independent_pairs(sizes: Collection[int], correlation: float = _CORRELATION) -> float:
@@ -195,8 +219,9 @@ def _too_small(plan: Plan) -> str:
     )
     return (
         f"criterion {plan.criterion.name} decides on {plan.pairs} held-out {some}{worth}: enough to show a change of "
-        f"{plan.criterion.metric} of {plan.shows:.3f} with 80 % power at alpha {plan.alpha:.2g}; its minimumEffect of "
-        f"{plan.criterion.minimum_effect:g} needs about {plan.needed}. Expect Inconclusive unless the effect is larger{more}"
+        f"{plan.criterion.metric} of {plan.change:.3f} with 80 % power at alpha {plan.alpha:.2g}; its minimumEffect of "
+        f"{plan.criterion.minimum_effect:g} beyond the limit of {plan.criterion.limit:g} needs about {plan.needed}. Expect "
+        f"Inconclusive unless the effect is larger{more}"
     )
 
 

@@ -14,6 +14,7 @@ from alignment_cli.output import Output, emit, say, show
 
 if TYPE_CHECKING:
     from alignment_api.spec import Criterion
+    from alignment_trainer.planning import Plan
 
 __all__ = ["register"]
 
@@ -40,7 +41,7 @@ def plan(
 ) -> None:
     """Say the smallest effect that each criterion can pass at, and the pairs needed for 2, 5 and 10 points."""
     from alignment_api.spec import ErrorBudget
-    from alignment_trainer.planning import DEVIATIONS, Holdout, independent_pairs, pairs_needed, plan_gate
+    from alignment_trainer.planning import Holdout, independent_pairs, plan_gate
 
     if groups is not None and groups > holdout:
         raise CommandError(
@@ -52,10 +53,7 @@ def plan(
     rows: list[dict[str, Any]] = []
     for criterion in _plannable():
         (found,) = plan_gate((criterion,), budget, Holdout(sizes))
-        needed = {
-            points: math.ceil(pairs_needed(points / 100, found.alpha, DEVIATIONS[criterion.metric]) / worth)
-            for points in (2, 5, 10)
-        }
+        needed = {points: _needed(found, points / 100, worth) for points in (2, 5, 10)}
         rows.append(
             {
                 "metric": str(criterion.metric),
@@ -64,7 +62,7 @@ def plan(
                 "passesAt": round(
                     criterion.limit + (found.passes_at if criterion.upwards else -found.passes_at), 4
                 ),
-                "smallestEffect": round(found.shows, 4),
+                "smallestEffect": round(found.change, 4),
                 "pairsNeeded": {f"{points} points": count for points, count in needed.items()},
             }
         )
@@ -77,8 +75,8 @@ def plan(
     _show_plan(rows)
     say(
         f"{holdout} held-out pairs, worth {holdout * worth:.0f} independent ones; one-sided alpha {rows[0]['alpha']:.2g} "
-        f"({per_year:g} a year over {decisions} decisions). PASSES AT: what must be observed. SHOWS: the true change that is "
-        "found in 80 of 100 evaluations. Generated texts are compared for evaluation.generation.prompts pairs only."
+        f"({per_year:g} a year over {decisions} decisions). PASSES AT: what must be observed. SHOWS: the true change, counted "
+        "from a copy of the champion, that is found in 80 of 100 evaluations. Generated texts are compared for evaluation.generation.prompts pairs only."
     )
 
 
@@ -136,6 +134,16 @@ def _plannable() -> list[Criterion]:
     return [*found.values(), lift.model_copy(update={"mode": CriterionMode.BLOCKING})]
 
 
+def _needed(found: Plan, change: float, worth: float) -> int | None:
+    """Held-out pairs that show a true change; None where the limit asks for more than that."""
+    from alignment_trainer.planning import DEVIATIONS, beyond_limit, pairs_needed
+
+    effect = beyond_limit(found.criterion, change)
+    if effect <= 0:
+        return None
+    return math.ceil(pairs_needed(effect, found.alpha, DEVIATIONS[found.criterion.metric]) / worth)
+
+
 def _show_plan(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
@@ -147,7 +155,7 @@ def _show_plan(rows: list[dict[str, Any]]) -> None:
             row["metric"],
             f"{row['passesAt']:.3f}",
             f"{row['smallestEffect']:.3f}",
-            *(f"{count} pairs" for count in row["pairsNeeded"].values()),
+            *("never" if count is None else f"{count} pairs" for count in row["pairsNeeded"].values()),
         )
     show(table)
 

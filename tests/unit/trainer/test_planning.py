@@ -13,6 +13,7 @@ from alignment_trainer.evaluation.prompts import draw_prompts
 from alignment_trainer.planning import (
     DEVIATIONS,
     Holdout,
+    beyond_limit,
     decision_alpha,
     independent_pairs,
     pairs_needed,
@@ -52,6 +53,18 @@ def test_pairs_of_one_author_are_worth_less() -> None:
     assert independent_pairs([1] * 100) == pytest.approx(100)
     assert independent_pairs([10] * 10) == pytest.approx(100 / 1.9)
     assert independent_pairs([91] + [1] * 9) < 12
+
+
+def test_changes_are_counted_from_a_copy_of_the_champion_and_limits_may_ask_for_more() -> None:
+    edits = Criterion.model_validate({"name": "edits", "metric": "editBurden", "maximum": -0.005})
+    assert beyond_limit(edits, 0.02) == pytest.approx(0.015)
+    assert beyond_limit(WINS, 0.1) == pytest.approx(0.1)
+    no_worse = WINS.model_copy(update={"minimum": 0.45})
+    assert beyond_limit(no_worse, 0.0) == pytest.approx(0.05), "a copy already meets it"
+    (plan,) = plan_gate((edits,), ONE_DECISION, Holdout([1] * 400))
+    assert plan.change == pytest.approx(plan.shows + 0.005)
+    (plan,) = plan_gate((no_worse,), ONE_DECISION, Holdout([1] * 40_000))
+    assert plan.change == 0.0
 
 
 def test_only_answered_prompts_count_for_generated_texts() -> None:
@@ -102,8 +115,8 @@ def test_a_criterion_that_will_see_nothing_is_said() -> None:
 def test_a_small_holdout_is_said_with_what_it_can_show_and_what_it_needs() -> None:
     _, (warning,) = plan_run(run().spec, [1] * 100, 100)
     assert "criterion edits decides on 100 held-out edits" in warning
-    assert "editBurden of 0.059" in warning
-    assert "needs about 875" in warning
+    assert "editBurden of 0.064" in warning
+    assert "its minimumEffect of 0.02 beyond the limit of -0.005 needs about 875" in warning
 
 
 def test_a_holdout_that_is_large_enough_is_not_warned_about() -> None:
@@ -135,3 +148,5 @@ def test_align_gate_plan_says_where_each_criterion_passes() -> None:
     assert told["winRate"]["passesAt"] == pytest.approx(0.5411, abs=1e-4)
     assert told["editBurden"]["passesAt"] < 0
     assert told["winRate"]["pairsNeeded"]["10 points"] == 155
+    effect = 0.02 - 0.005  # two points less to edit, of which the limit asks for half a point
+    assert told["editBurden"]["pairsNeeded"]["2 points"] == pairs_needed(effect, 0.05, 0.15)

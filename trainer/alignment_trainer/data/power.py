@@ -19,7 +19,7 @@ def with_power(funnel: Funnel, tally: Tally, spec: AlignmentRunSpec) -> Funnel:
     warnings = (*found, *funnel.warnings)
     return funnel.model_copy(
         update={
-            "smallest_effect": round(plans[0].shows, 4) if plans else None,
+            "smallest_effect": round(plans[0].change, 4) if plans else None,
             "warnings": tuple(sentence[:512] for sentence in warnings[:_WARNINGS]),
         }
     )

@@ -56,15 +56,15 @@ def _for(verdict: CriterionVerdict, evidence: CriterionEvidence, holdout: int, a
     if evidence.needed_pairs is not None and evidence.needed_pairs > evidence.n:
         more = evidence.needed_pairs - evidence.n
         sentence = (
-            f"{name}: about {more} more held-out pairs ({evidence.needed_pairs} in all) find an effect of "
-            f"{evidence.criterion.minimum_effect:g} in 80 of 100 evaluations"
+            f"{name}: about {more} more held-out pairs ({evidence.needed_pairs} in all) find an effect "
+            f"{evidence.criterion.minimum_effect:g} beyond the limit in 80 of 100 evaluations"
         )
         if evidence.n == answered < holdout:
             sentence += f"; {holdout - answered} are there already: raise evaluation.generation.prompts"
         return sentence + "."
     if evidence.criterion.minimum_effect is not None:
         return (
-            f"{name}: {evidence.n} observations were enough for an effect of {evidence.criterion.minimum_effect:g}; the "
+            f"{name}: {evidence.n} observations were enough for {evidence.criterion.minimum_effect:g} beyond the limit; the "
             "candidate's own is probably smaller. Better training helps more than more data."
         )
     return f"{name}: the interval still holds the limit {evidence.criterion.limit:g}; more held-out pairs narrow it."

@@ -86,5 +86,7 @@ def _plan(
     needed = needed_observations(estimate, criterion.limit, signed, alpha)
     if needed > estimate.n or passed:
         return needed, None
-    enough = f"{estimate.n} observations were enough to show an effect of {effect:g} in 80 of 100 evaluations"
+    enough = (
+        f"{estimate.n} observations were enough to show {effect:g} beyond the limit in 80 of 100 evaluations"
+    )
     return None, f"{enough}; the candidate's is probably smaller"

@@ -65,7 +65,7 @@ def default_criteria(spec: EvaluationSpec, *, edits: bool) -> tuple[Criterion, .
         # Edit burden measures length itself; people whose edits lengthen may teach longer texts.
         length = _LENGTH.model_copy(update=dry)
         first = (
-            Criterion(name="edits", metric=MetricName.EDIT_BURDEN, maximum=0.0, minimum_effect=0.02),
+            Criterion(name="edits", metric=MetricName.EDIT_BURDEN, maximum=-0.005, minimum_effect=0.02),
             direction,
         )
     else:

@@ -178,7 +178,8 @@ def test_a_run_that_stops_at_its_data_leaves_the_quarantine_and_no_snapshot(tmp_
 
 SENTENCE = (
     "criterion edits decides on 463 held-out pairs, worth about 211 independent ones: enough to show a change of editBurden "
-    "of 0.0418 with 80 % power at alpha 0.00096; its minimumEffect of 0.02 needs about 1841. Expect Inconclusive"
+    "of 0.0468 with 80 % power at alpha 0.00096; its minimumEffect of 0.02 beyond the limit of -0.005 needs about 1841. "
+    "Expect Inconclusive unless the effect is larger"
 )
 
 

@@ -126,6 +126,18 @@ def test_a_change_of_temperature_is_not_released_however_few_pairs_are_edits(edi
     assert decide((), evidence).result is not Result.PASSED
 
 
+def test_a_gain_that_nobody_would_notice_is_not_released_however_sure_it_is() -> None:
+    criteria = default_criteria(EvaluationSpec(), edits=True)[:1]
+    noise = np.random.default_rng(0).normal(0, 0.01, 4000)
+    noise -= noise.mean()
+    verdicts = {}
+    for gain in (0.001, 0.004, 0.01):
+        burden = Measurement(mean_by_cluster(list(noise - gain), [""] * 4000))
+        evidence = gather_evidence(criteria, lambda _n, _s, m=burden: m, Alpha(0.05 / 52), comparable=True)  # type: ignore[misc]
+        verdicts[gain] = decide((), evidence).result
+    assert verdicts == {0.001: Result.FAILED, 0.004: Result.FAILED, 0.01: Result.PASSED}
+
+
 def test_accuracy_alone_needs_every_counter_metric_where_nothing_can_be_compared() -> None:
     evidence = gather_evidence((ACCURATE,), lambda _n, _s: good(), Alpha(0.05), comparable=False)
     assert "add blocking criteria on fluencyGap, degenerateRate, chosenLogRatio, lengthRatio" in str(
