@@ -1,10 +1,11 @@
 """Does the gate's arithmetic hold its word? Statistical worlds with a known truth, no models.
 
-``make bench-gate``. 4,000 worlds of each kind: single answers and groups of the sizes that real edits have (measured on
-3,000 edits of 564 documents: a third of the documents has one edit, the largest sixty). Printed: how often a model that
-is no better is released, per decision and over a year of 52 decisions with the ledger's budget; the power to see a win
-rate of 60 %; how often 95 % intervals hold the truth. Every rate with its Clopper-Pearson interval. The product's own
-estimators, evidence and gate are called, on drawn observations.
+``make bench-gate``. Single answers, and groups of the sizes that real edits have (measured on 3,000 edits of 564
+documents: a third of the documents has one edit, the largest sixty). Printed: how often a model that is worth no more
+than the limit is released, per decision (20,000 worlds a line: with 4,000 one line in forty would seem to err too often
+by chance alone) and over a year of 52 decisions with the ledger's budget; the power to see a win rate of 60 %, and how
+often 95 % intervals hold the truth (4,000 worlds a line). Every rate with its Clopper-Pearson interval. The product's own
+criteria, estimators, evidence and gate are called, on drawn observations.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Final
 
 import numpy as np
@@ -20,13 +22,19 @@ from statsmodels.stats.proportion import proportion_confint
 
 from alignment_api.evidence import Evidence
 from alignment_api.gate import decide
-from alignment_api.spec import Criterion
+from alignment_api.metrics import MetricName
+from alignment_api.spec import Criterion, EvaluationSpec, JudgeSpec, JudgeType
 from alignment_api.verdict import Result
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
+from alignment_trainer.evaluation.defaults import default_criteria
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.statistics import Estimate, bounds, mean_by_cluster, proportion
 
 WEEKLY: Final = 0.05 / 52
+_JUDGED = EvaluationSpec(judge=JudgeSpec(type=JudgeType.REWARD_MODEL, uri="file:///judge/"))
+EDITS: Final = default_criteria(EvaluationSpec(), edits=True)[0]
+WINS: Final = default_criteria(_JUDGED, edits=False)[0]
+"""The criteria on which a release rests by default."""
 DOCUMENT_SIZES: Final = np.repeat(
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 21, 25, 30, 34, 46, 50, 60],
     [197, 91, 53, 38, 36, 16, 25, 12, 9, 10, 11, 5, 12, 5, 2, 6, 6, 2, 4, 4, 3, 2, 1, 2, 2],
@@ -43,7 +51,7 @@ class World:
     """One kind of world. pairs: held-out pairs; grouped: document sizes instead of single pairs."""
 
     name: str
-    metric: str
+    criterion: Criterion
     draw: Draw
     pairs: int
     grouped: bool
@@ -97,25 +105,24 @@ def burdens(shift: float) -> Draw:
     return draw
 
 
-def catastrophes(rng: np.random.Generator, groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """No better in the mean, and treacherous: a little better for nineteen prompts in twenty, far worse for one."""
-    n = int(groups.sum())
-    return np.where(rng.random(n) < 0.05, 0.38, -0.02) + rng.normal(0, 0.05, n)
+def catastrophes(shift: float) -> Draw:
+    """As good in the mean but for ``shift``, and treacherous: a little better for nineteen prompts in twenty, far worse for one."""
+
+    def draw(rng: np.random.Generator, groups: NDArray[np.int64]) -> NDArray[np.float64]:
+        n = int(groups.sum())
+        return np.where(rng.random(n) < 0.05, 0.38, -0.02) + rng.normal(0, 0.05, n) + shift
+
+    return draw
 
 
-def estimate(world: World, rng: np.random.Generator) -> tuple[Estimate, Criterion]:
+def estimate(world: World, rng: np.random.Generator) -> Estimate:
     """What the evaluation would measure in one draw of this world."""
     groups = sizes(rng, world)
     labels = [f"g{i}" for i in np.repeat(np.arange(len(groups)), groups)]
     values = list(world.draw(rng, groups))
-    if world.metric == "winRate":
-        limit = {"minimum": 0.5}
-        return proportion(values, labels), _criterion(world.metric, limit)
-    return mean_by_cluster(values, labels), _criterion(world.metric, {"maximum": 0.0})
-
-
-def _criterion(metric: str, limit: dict[str, float]) -> Criterion:
-    return Criterion.model_validate({"name": "main", "metric": metric, **limit})
+    if world.criterion.metric is MetricName.WIN_RATE:
+        return proportion(values, labels)
+    return mean_by_cluster(values, labels)
 
 
 def released(found: Estimate, criterion: Criterion, alpha: float) -> bool:
@@ -131,9 +138,9 @@ def rates(world: World, rounds: int, seed: int) -> dict[str, int]:
     rng = np.random.default_rng(seed)
     counts = {"single": 0, "weekly": 0}
     for _ in range(rounds):
-        found, criterion = estimate(world, rng)
-        counts["single"] += released(found, criterion, 0.05)
-        counts["weekly"] += released(found, criterion, WEEKLY)
+        found = estimate(world, rng)
+        counts["single"] += released(found, world.criterion, 0.05)
+        counts["weekly"] += released(found, world.criterion, WEEKLY)
     return counts
 
 
@@ -144,11 +151,10 @@ def years(world: World, rounds: int, seed: int) -> tuple[int, int]:
     for _ in range(rounds):
         weekly = single = False
         for _ in range(52):
-            found, criterion = estimate(world, rng)
-            if not single:
-                single = released(found, criterion, 0.05)
-            if single:
-                weekly = weekly or released(found, criterion, WEEKLY)
+            found = estimate(world, rng)
+            once = released(found, world.criterion, 0.05)
+            single = single or once
+            weekly = weekly or (once and released(found, world.criterion, WEEKLY))
         with_ledger += weekly
         without += single
     return with_ledger, without
@@ -163,8 +169,8 @@ def coverage(rounds: int, seed: int) -> list[tuple[str, int, float]]:
             inside = 0
             for turn in range(rounds):
                 p = (0.2, 0.35, 0.5, 0.65, 0.8)[turn % 5]
-                world = World("", "winRate", comparisons(p, 1.0), pairs, grouped)
-                low, high = bounds(estimate(world, rng)[0], 0.025)
+                world = World("", WINS, comparisons(p, 1.0), pairs, grouped)
+                low, high = bounds(estimate(world, rng), 0.025)
                 inside += low <= p <= high
             found.append(("groups of real sizes" if grouped else "single pairs", pairs, inside / rounds))
     return found
@@ -176,33 +182,61 @@ def rate(count: int, rounds: int) -> str:
     return f"{100 * count / rounds:.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
 
 
+def no_better() -> list[World]:
+    """Worlds in which nothing should be released. The truth lies on the limit, where a release is likeliest, but for two."""
+    at, single, groups = EDITS.limit, "single", "groups"
+    wins, tied = comparisons(0.5, 1.0), comparisons(0.5, 0.3)
+
+    def world(what: str, criterion: Criterion, draw: Draw, pairs: int, kind: str) -> World:
+        return World(f"{what}, {pairs} pairs, {kind}", criterion, draw, pairs, kind == groups)
+
+    return list(
+        starmap(
+            world,
+            (
+                ("win rate ½, no ties", WINS, wins, 100, single),
+                ("win rate ½, no ties", WINS, wins, 400, single),
+                ("win rate ½, no ties", WINS, wins, 400, groups),
+                ("win rate ½, 70 % ties", WINS, tied, 100, single),
+                ("win rate ½, 70 % ties", WINS, tied, 400, single),
+                ("win rate ½, 70 % ties", WINS, tied, 400, groups),
+                ("edit burden at its limit, on-policy edits", EDITS, burdens(at), 100, single),
+                ("edit burden at its limit, on-policy edits", EDITS, burdens(at), 400, single),
+                ("edit burden at its limit, on-policy edits", EDITS, burdens(at), 400, groups),
+                ("edit burden at its limit, rare catastrophes", EDITS, catastrophes(at), 100, single),
+                ("edit burden at its limit, rare catastrophes", EDITS, catastrophes(at), 400, single),
+                ("edit burden 0, on-policy edits", EDITS, burdens(0.0), 400, single),
+                ("edit burden 0, rare catastrophes", EDITS, catastrophes(0.0), 100, single),
+            ),
+        )
+    )
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=4000)
+    parser.add_argument(
+        "--null-rounds", type=int, default=20000, help="worlds a line where nothing is better"
+    )
+    parser.add_argument("--rounds", type=int, default=4000, help="worlds a line elsewhere")
     parser.add_argument("--years", type=int, default=400)
     options = parser.parse_args()
-    null = [
-        World(f"{what}, {pairs} pairs, {'groups' if grouped else 'single'}", metric, draw, pairs, grouped)
-        for what, metric, draw in (
-            ("win rate ½, no ties", "winRate", comparisons(0.5, 1.0)),
-            ("win rate ½, 70 % ties", "winRate", comparisons(0.5, 0.3)),
-            ("edit burden, on-policy edits", "editBurden", burdens(0.0)),
-            ("edit burden, rare catastrophes", "editBurden", catastrophes),
-        )
-        for pairs, grouped in ((100, False), (400, False), (400, True))
-        if not (draw is catastrophes and grouped)
-    ]
-    print("| no true effect | released at α 0.05 | released at α 0.05/52 |\n|---|---|---|", flush=True)
+    null = no_better()
+    print(
+        "| worth no more than the limit | released at α 0.05 | released at α 0.05/52 |\n|---|---|---|",
+        flush=True,
+    )
     for number, world in enumerate(null):
-        counts = rates(world, options.rounds, number)
+        counts = rates(world, options.null_rounds, number)
         print(
-            f"| {world.name} | {rate(counts['single'], options.rounds)} | {rate(counts['weekly'], options.rounds)} |",
+            f"| {world.name} | {rate(counts['single'], options.null_rounds)} | {rate(counts['weekly'], options.null_rounds)} |",
             flush=True,
         )
-    print("\n| 52 decisions, no true effect | a false release with the ledger | without it |\n|---|---|---|")
+    print(
+        "\n| 52 decisions, worth no more than the limit | a false release with the ledger | without it |\n|---|---|---|"
+    )
     for number, world in enumerate([null[1], null[7], null[8]]):
         kept, free = years(world, options.years, 100 + number)
         print(f"| {world.name} | {rate(kept, options.years)} | {rate(free, options.years)} |", flush=True)
@@ -210,7 +244,7 @@ def main() -> None:
     powers = [
         World(
             f"discordance {q:g}, {'groups' if grouped else 'single'}",
-            "winRate",
+            WINS,
             comparisons(0.6, q),
             400,
             grouped,

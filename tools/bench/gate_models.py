@@ -178,6 +178,7 @@ def candidates(base: Seat, pairs: list[Pair], seed: int) -> dict[str, Callable[[
 
     return {
         "copy of the champion": lambda: base.model,
+        "temperature 1.15": lambda: scaled(base.model, 1.15),
         "temperature 1.3": lambda: scaled(base.model, 1.3),
         "temperature 0.8": lambda: scaled(base.model, 0.8),
         "random labels": lambda: train(base, swapped, 2e-4, seed=seed),
