@@ -15,12 +15,8 @@ import pytest
 
 from support.embedded import Project, edits
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(
-        1800
-    ),  # `align` and its stages start 22 times: a busy machine takes several times as long
-]
+# `align` and its stages start 22 times: a busy machine takes several times as long.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 KILLS = {"prepare": 4, "train": 12, "evaluate": 18, "publish": 20}
 """How many kills there have been by the end of each stage; what one was too quick for, the next gets."""
