@@ -6,7 +6,6 @@ into the in-memory API server), the watches (its history) and the clock are the 
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from alignment_operator.reconcile import Reconciler
 from alignment_operator.store import Store
 from alignment_operator.waiting import WaitingWords
 from alignment_operator.workers import Workers
-from support.apiserver import ApiServer, Json
+from support.apiserver import ApiServer, Json, over_the_wire
 from support.kubelet import Kubelet, Script
 from support.runs import at, manifest
 
@@ -232,7 +231,7 @@ class Rig:
             return _ANSWERS[kind]
         if kind is FaultKind.STALE and method == "GET":
             return self.server.as_of(self.server.version - _STALE_CHANGES).handle(method, path, query, body)
-        answer = self.server.handle(method, path, query, copy.deepcopy(body))
+        answer = self.server.handle(method, path, query, over_the_wire(body))
         while self.scenario.swift and self.kubelet.step():
             pass
         if kind is FaultKind.CRASH_AFTER:
@@ -252,7 +251,7 @@ class Rig:
                 kind = self.fault.kind if self.fault is not None and hit else None
                 if kind is FaultKind.DROPPED:
                     continue
-                event = (resource, change.kind, copy.deepcopy(change.object))
+                event = (resource, change.kind, over_the_wire(change.object))
                 self.intake.watched(*event)  # type: ignore[arg-type]
                 if kind is FaultKind.DUPLICATED:
                     self.intake.watched(*event)  # type: ignore[arg-type]
