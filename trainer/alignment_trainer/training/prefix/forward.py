@@ -2,7 +2,8 @@
 
 :func:`install` replaces the forward that TRL's ``add_fused_lm_head`` put on the model. A call that brings a
 :class:`PackedBatch` (the collator adds it to TRL's batch under :data:`KEY`) runs packed; every other call, generation
-included, goes to what was there before. Nothing else of TRL or of the model is touched.
+included, goes to what was there before. Besides it, plain
+LoRA layers compute what they compute in one step (``adapter``). Nothing else of TRL or of the model is touched.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from alignment_trainer.training.prefix import attention, products
+from alignment_trainer.training.prefix import adapter, attention, products
 from alignment_trainer.training.prefix.head import score_rows
 from alignment_trainer.training.prefix.packing import PackedBatch
 
@@ -36,10 +37,12 @@ class Seam:
         self._model = model
         self._original = original
         self._backend = backend
+        self._layers = adapter.install(model)
 
     def remove(self) -> None:
         """Put TRL's own forward back."""
         self._model.forward = self._original
+        adapter.remove(self._layers)
         self._model.set_attn_implementation("sdpa")
 
     def run(self, packed: PackedBatch) -> Any:
