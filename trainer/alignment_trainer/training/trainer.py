@@ -19,7 +19,7 @@ from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 
 from alignment_trainer.training import sharded
-from alignment_trainer.training.batching import PairCollator, Work, pairs_in, tokens_in
+from alignment_trainer.training.batching import PairCollator, Work, cost_of, pairs_in, tokens_in
 from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import Term
 from alignment_trainer.training.prefix import attention, forward, selfcheck
@@ -31,6 +31,8 @@ _STATISTICS: Final = ("entropy", "logits/chosen", "logits/rejected", "mean_token
 """Metrics that need the per-token statistics: TRL's names."""
 _STATISTICS_EVERY: Final = 10
 """Steps from one that notes the per-token statistics to the next; losses and rewards are noted on every logged step."""
+_CHECKED_AMONG: Final = 32
+"""The two shortest pairs of so many are those on which our forward is compared with TRL's."""
 Reference = Callable[["PreferenceTrainer", Any], Any]
 
 
@@ -276,7 +278,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
 
     def _check(self, dataset: Any) -> None:
         """Once, before anything is computed: our forward against TRL's own, on two pairs at most."""
-        first = [dataset[number] for number in range(min(2, len(dataset)))]
+        # TRL's forward scores every padded position on CPU: short pairs, or small trainings spend their time here.
+        first = [dataset[number] for number in range(min(_CHECKED_AMONG, len(dataset)))]
+        first.sort(key=lambda pair: cost_of(pair, shared=False))
+        first = first[:2]
         with self.accelerator.autocast():
             batch = self.moved(self._collator.micro_batch(first))
             difference = selfcheck.disagreement(self.model, batch, self.precision)

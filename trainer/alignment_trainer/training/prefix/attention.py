@@ -72,7 +72,9 @@ def register() -> None:
         kind = query.device.type
         number_format = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
         query, key, value = (x.to(number_format) for x in (query, key, value))
-        return segment_backend(query, key, value, segments, scale), None
+        # Nothing to replace in here (``products``), and thousands of small calls to look at.
+        with torch._C.DisableTorchFunction():
+            return segment_backend(query, key, value, segments, scale), None
 
     ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
