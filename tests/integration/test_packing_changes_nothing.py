@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from alignment_trainer.training import schedule
+from alignment_trainer.training import schedule, trial
 from alignment_trainer.training.prefix import forward
+from alignment_trainer.training.trainer import PreferenceTrainer
 from support.material import pair
 from support.trainstage import TrainStage
 
@@ -66,6 +67,48 @@ def test_out_of_memory_makes_smaller_micro_batches_and_changes_no_loss(
     assert said[0] == "out of memory: gradient checkpointing from here on"
     assert said[1].startswith("out of memory: micro-batches of at most")
     assert len(said) == 3, "8 pairs, 4, 2: each is said once, and later steps begin small"
+
+
+def test_the_largest_micro_batch_is_tried_before_the_first_step(
+    stage: TrainStage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, step = forward.Seam.run, PreferenceTrainer.training_step
+    caplog.set_level("INFO")
+    refused: list[str] = []
+    phase = "before"
+
+    def run(self: Any, packed: Any) -> Any:
+        # Room for three pairs with gradients, for twenty without; all thirty are scored at a time.
+        if packed.shape[0] // 2 > (3 if torch.is_grad_enabled() else 20):
+            refused.append(phase)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return kept(self, packed)
+
+    def training_step(*arguments: Any) -> Any:
+        nonlocal phase
+        phase = "training"
+        return step(*arguments)
+
+    with monkeypatch.context() as room:
+        room.setattr(trial, "wanted", lambda _device: True)
+        room.setattr(forward.Seam, "run", run)
+        room.setattr(PreferenceTrainer, "training_step", training_step)
+        small = losses(stage, "small", **LORA)
+    assert set(refused) == {"before"}, "no step of the training meets the error"
+    assert small == pytest.approx(losses(stage, "plain", **LORA), abs=2e-5)
+    said = [message for message in caplog.messages if "out of memory" in message or "tokens, fits" in message]
+    assert "micro-batches of at most" in said[0], "the reference's passes back off as well"
+    assert "out of memory: gradient checkpointing from here on" in said
+    assert said[-1].startswith("the largest micro-batch")
+    assert len(said) <= 8, "one line each time"
+
+
+def test_the_trial_leaves_nothing_behind(stage: TrainStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout, the dice show it."""
+    dice = LORA | {"lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
+    plain = losses(stage, "plain", **dice)
+    monkeypatch.setattr(trial, "wanted", lambda _device: True)
+    assert losses(stage, "tried", **dice) == plain
 
 
 def test_a_single_pair_that_does_not_fit_is_out_of_memory(

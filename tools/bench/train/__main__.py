@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from alignment_trainer.training.tokens import tokenize_pair
 from tools.bench.train.arm import Arm, Measured, measure_to, quiet
+from tools.bench.train.band import print_band
 from tools.bench.train.floor import floor_flops, matmul_rate
 from tools.bench.train.growth import print_growth
 from tools.bench.train.material import DATA, REAL_EDITS, SIZES, make_model, make_pairs, pairs_of
@@ -69,11 +70,20 @@ def main() -> None:
     parser.add_argument(
         "--growth", type=int, nargs="*", metavar="PAIRS", help="instead: the train stage over so many pairs"
     )
+    parser.add_argument(
+        "--band",
+        action="store_true",
+        help="instead: losses over 100 steps in float32, beside TRL's own drift",
+    )
     options = parser.parse_args()
     quiet()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if options.growth is not None:
         print_growth(options.growth or [500, 2_000, 20_000], options.threads)
+        return
+    if options.band:
+        for size, training, data in itertools.product(options.sizes, options.training, options.data):
+            print_band(size, training, data, options.threads)
         return
     print(_HEAD, flush=True)
     for size, training, data, precision in itertools.product(

@@ -18,6 +18,7 @@ from alignment_trainer.training.prefix.packing import pack
 
 __all__ = [
     "MICRO_BATCHES",
+    "Example",
     "PairCollator",
     "Slot",
     "Work",

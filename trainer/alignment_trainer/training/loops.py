@@ -20,7 +20,7 @@ from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import comparison, terms
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
-from alignment_trainer.training.schedule import Schedule, compares_pairs, losses
+from alignment_trainer.training.schedule import Schedule, compares_pairs, log_steps, losses
 from alignment_trainer.training.selection import choose_checkpoint
 from alignment_trainer.training.tokens import supervised, tokenized
 
@@ -237,7 +237,8 @@ def _common(
         "max_length": spec.max_length,
         "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 10,
-        "logging_steps": 1,
+        "logging_steps": log_steps(steps),
+        "logging_first_step": True,
         "logging_nan_inf_filter": False,  # it would show 0 for a training that diverged
         "seed": spec.seed,
         "data_seed": spec.seed,

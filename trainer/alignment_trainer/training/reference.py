@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alignment_trainer.training.batching import cost_of, slots
+from alignment_trainer.training.batching import Example, cost_of, slots, tokens_in
 from alignment_trainer.training.group import Group
 from alignment_trainer.training.reference_cache import ReferenceCache, pair_keys
 from alignment_trainer.training.sharded import settle
@@ -78,13 +78,31 @@ def compute(
         costs = [cost_of(e, shared=collator.shared, maximum=collator.maximum) for e in examples]
         for slot in slots(costs, collator.budget * _MORE_WITHOUT_GRADIENT, group.size, similar=True):
             share = slot.shares[group.rank]
-            batch = collator.micro_batch([examples[i] for i in share])
-            chosen_P, rejected_P = trainer.compute_ref_log_probs(model, trainer.moved(batch))
+            found = _passed(trainer, model, [examples[i] for i in share], alone=group.size == 1)
             if slot.counts(group.rank):
-                values[[start + i for i in share]] = torch.stack([chosen_P, rejected_P], 1).double().cpu()
+                values[[start + i for i in share]] = found
     model.train(training)
     settle(model)
     return group.total(values).numpy()
+
+
+def _passed(trainer: Any, model: Any, examples: list[Example], *, alone: bool) -> torch.Tensor:
+    """(len(examples), 2) log-probabilities in one pass, or in smaller ones where memory does not do. alone: no other process waits."""
+    batch = trainer.collator.micro_batch(examples)
+    try:
+        sides = trainer.compute_ref_log_probs(model, trainer.moved(batch))
+        return torch.stack(list(sides), 1).double().cpu()
+    except torch.OutOfMemoryError:
+        if not alone or len(examples) == 1:
+            raise
+    # Outside of the handler: the traceback holds what did not fit.
+    tokens = tokens_in(batch) // _MORE_WITHOUT_GRADIENT
+    if tokens // 2 < trainer.collator.budget:
+        trainer.back_off(tokens, gradients=False)
+    cut = len(examples) // 2
+    return torch.cat(
+        [_passed(trainer, model, part, alone=alone) for part in (examples[:cut], examples[cut:])]
+    )
 
 
 def with_reference(dataset: Any, values: NDArray[np.float64]) -> Any:

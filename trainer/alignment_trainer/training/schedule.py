@@ -13,7 +13,7 @@ from typing import Final
 from alignment_api.spec import Loss, TrainingSpec
 from alignment_trainer.training.traits import Traits
 
-__all__ = ["Schedule", "checkpoint_steps", "compares_pairs", "losses", "make_schedule"]
+__all__ = ["Schedule", "checkpoint_steps", "compares_pairs", "log_steps", "losses", "make_schedule"]
 
 _ENOUGH_STEPS: Final = 50
 """Steps are made smaller for these: seven large steps move nothing, which looks like a model that cannot learn."""
@@ -22,6 +22,7 @@ _MICRO_BATCH: Final = 8
 _TOKENS_PER_MICRO_BATCH: Final = 8192
 """Enough to keep an accelerator or a CPU busy; lowered where memory does not do."""
 _CHECKPOINTS: Final = 10
+_ENTRIES: Final = 1000
 _EDIT_SFT_WEIGHT: Final = 0.2
 """On edits of a weak base, DPO alone lowers the likelihood of what both sides share (arXiv 2402.13228)."""
 _WIDTH: Final = 4096
@@ -117,8 +118,17 @@ def _two_digits(value: float) -> float:
 
 
 def checkpoint_steps(steps: int) -> int:
-    """Optimizer steps between checkpoints: about ten in a run, and some even in a run of six steps."""
-    return max(1, steps // _CHECKPOINTS)
+    """Optimizer steps between checkpoints: about ten in a run, and some even in a run of six steps.
+
+    Whole multiples of :func:`log_steps`, so that what is noted after a checkpoint does not depend on being resumed there.
+    """
+    every = max(1, steps // _CHECKPOINTS)
+    return every - every % log_steps(steps)
+
+
+def log_steps(steps: int) -> int:
+    """Optimizer steps between entries of the curve: each one up to a thousand; it does not grow with the data."""
+    return max(1, steps // _ENTRIES)
 
 
 def losses(spec: TrainingSpec) -> tuple[list[str], list[float]]:

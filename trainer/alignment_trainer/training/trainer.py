@@ -18,7 +18,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from trl import DPOTrainer
 from trl.trainer import dpo_trainer
 
-from alignment_trainer.training import sharded
+from alignment_trainer.training import sharded, trial
 from alignment_trainer.training.batching import PairCollator, Work, cost_of, pairs_in, tokens_in
 from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import Term
@@ -117,7 +117,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             self._seam = self._install()
             self._check(dataset)
         self.data_collator = self._collator
-        return self._reference(self, dataset)
+        given = self._reference(self, dataset)
+        if name == "train":
+            self._try_largest(dataset)
+        return given
 
     def _install(self) -> forward.Seam:
         backend = attention.backend_for(self.model.config, self.accelerator.device, self.precision)
@@ -146,11 +149,13 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                 # Of several processes the others wait in the middle of the step: it cannot be done again.
                 if self.accelerator.num_processes > 1:
                     raise
-                smallest = self._collator.together or max(map(pairs_in, work.batches)) == 1
-                if self.model.is_gradient_checkpointing and smallest:
+                if self._at_smallest(work.batches):
                     raise
             # Outside of the handler: the traceback holds the activations that did not fit.
-            work = self._smaller(model, work)
+            model.zero_grad(set_to_none=True)
+            self.back_off(max(map(tokens_in, work.batches)))
+            if self._tight:
+                work = work.within(self._collator.budget)
 
     def _step(self, model: Any, work: Work) -> torch.Tensor:
         loss = torch.zeros((), device=self.accelerator.device)
@@ -174,19 +179,47 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         )
         return context
 
-    def _smaller(self, model: Any, work: Work) -> Work:
-        """After memory ran out: activations are computed again from here on, or else micro-batches are halved."""
-        model.zero_grad(set_to_none=True)
+    def _at_smallest(self, batches: list[dict[str, Any]]) -> bool:
+        """Nothing more can be done about memory: activations are computed again already, and pairs stand alone."""
+        alone = self._collator.together or max(map(pairs_in, batches)) == 1
+        return bool(self.model.is_gradient_checkpointing and alone)
+
+    def back_off(self, tokens: int, *, gradients: bool = True) -> None:
+        """A micro-batch of so many tokens was out of memory: activations are computed again from here on, or micro-batches are halved.
+
+        gradients: of a training step; without, activations are not kept anyway.
+        """
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if not self.model.is_gradient_checkpointing:
+        if gradients and not self.model.is_gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             _log.warning("out of memory: gradient checkpointing from here on")
-            return work
-        self._tight = True
-        self._collator.budget = max(1, max(map(tokens_in, work.batches)) // 2)
+            return
+        self._tight = not self._collator.together  # whose steps are not cut, whatever else is
+        self._collator.budget = max(1, tokens // 2)
         _log.warning("out of memory: micro-batches of at most %d tokens from here on", self._collator.budget)
-        return work.within(self._collator.budget)
+
+    def _try_largest(self, dataset: Any) -> None:
+        """Back off before the first step, until the largest micro-batch fits; so several processes can, who cannot do a step again.
+
+        Raises OutOfMemoryError where nothing helps.
+        """
+        device, several = self.accelerator.device, self.accelerator.num_processes > 1
+        if self.is_distributed_loading_by_transformers or not trial.wanted(device):
+            return
+        moments, buckets = 2, int(several)
+        while True:
+            examples = trial.largest(dataset, self._collator, self.args.per_device_train_batch_size)
+            batch = self.moved(self._collator.micro_batch(examples))
+            fit = trial.fits(self.model, batch, self.accelerator.autocast(), room=moments + buckets)
+            if not self._group.any(not fit):
+                break
+            if self._at_smallest([batch]):
+                raise torch.OutOfMemoryError(
+                    f"{tokens_in(batch)} tokens of the longest pairs, which cannot be cut further, do not fit into memory"
+                )
+            self.back_off(self._group.largest(tokens_in(batch)))
+        _log.info("the largest micro-batch, %d tokens, fits", tokens_in(batch))
 
     def prediction_step(
         self,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alignment_api.spec import TrainingSpec
-from alignment_trainer.training.schedule import Schedule, make_schedule
+from alignment_trainer.training.schedule import Schedule, checkpoint_steps, log_steps, make_schedule
 from alignment_trainer.training.traits import Traits, read_traits
 from support.material import pair
 from support.tiny import save_tiny_tokenizer
@@ -99,3 +99,12 @@ def test_differing_tokens_are_counted_with_the_models_tokenizer(tmp_path: Path) 
         for n in range(3)
     ]
     assert read_traits(said, files.get).differing_tokens == 6
+
+
+def test_the_curve_does_not_grow_with_the_data_and_checkpoints_stand_on_its_entries() -> None:
+    for steps in [1, 6, 99, 999, 1_000, 1_999, 2_345, 20_001, 1_234_567]:
+        every = log_steps(steps)
+        assert steps // every <= 2_000
+        assert every == 1 or steps > 1_000, "up to a thousand steps each one is noted"
+        assert checkpoint_steps(steps) % every == 0
+        assert 10 <= steps // checkpoint_steps(steps) <= 12 or steps < 100
