@@ -1,8 +1,9 @@
 """From the pairs of one optimizer step to its micro-batches: fewest bins within a token budget, in TRL's shape.
 
 The pairs of a step are fixed by the seed; only how they are spread over micro-batches depends on the budget, and each
-micro-batch counts by its share of the pairs, so the step's loss and gradient do not depend on it. Runs in the data
-loader's workers. Pure but for TRL's collator, which makes the padded tensors.
+micro-batch counts by its share of the pairs, so the step's loss and gradient do not depend on it. Pure but for
+TRL's collator, which makes the padded tensors. It may run in a data loader's workers, but none are started: it takes a
+quarter of a millisecond a pair (docs/training.md), and workers would take cores, and shared memory that pods have little of.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ One pair becomes two segments of one long row::
     prompt + chosen, without its last token    |  rejected from the common prefix on, without its last token
     positions 0 … A-1                          |  positions S … S+B-1, attends to the first S tokens of its pair too
 
-The last token of a side predicts nothing and is left out. Called in the collator, so in the data loader's workers;
-knows nothing of models. P pairs, L padded length, T packed tokens, R scored rows, N scored tokens of TRL's shape.
+The last token of a side predicts nothing and is left out. Called in the collator; knows nothing of models. P pairs, L padded length, T packed tokens, R scored rows, N scored tokens of TRL's shape.
 """
 
 from __future__ import annotations
