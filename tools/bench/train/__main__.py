@@ -113,7 +113,9 @@ def measure(
             if kind in arms:
                 arm = Arm(kind, name, setting.lora, setting.low_precision, threads, profile=profile)
                 measured[kind] = _run(arm, folder)
-                yield _line(setting, kind, measured, _floor_seconds(setting, folder, rows, kind, threads))
+                yield _line(
+                    setting, kind, measured, _floor_seconds(setting, folder, rows, kind, threads), threads
+                )
 
 
 def _run(arm: Arm, folder: Path) -> Measured:
@@ -135,12 +137,14 @@ def _floor_seconds(
 
 _HEAD: Final = (
     "| model, training, data, precision | arm | seconds (of CPU) | pairs per second | against tuned (by CPU) | tokens computed "
-    "| peak memory (MiB) | largest loss difference to tuned | share of the floor |\n"
+    "| peak memory (MiB) | largest loss difference to tuned | share of the floor (by CPU) |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def _line(setting: Setting, kind: str, measured: dict[str, Measured], floor_seconds: float) -> str:
+def _line(
+    setting: Setting, kind: str, measured: dict[str, Measured], floor_seconds: float, threads: int
+) -> str:
     it, tuned = measured[kind], measured.get("tuned")
     ratio = gap = "–"
     if tuned is not None:
@@ -155,7 +159,7 @@ def _line(setting: Setting, kind: str, measured: dict[str, Measured], floor_seco
         f"{it.tokens:,}",
         f"{it.bytes / 2**20:.0f}",
         "–" if kind == "tuned" else gap,
-        f"{floor_seconds / it.seconds:.0%}",
+        f"{floor_seconds / it.seconds:.0%} ({floor_seconds * threads / it.cpu_seconds:.0%})",
     ]
     return f"| {' | '.join(map(str, cells))} |"
 

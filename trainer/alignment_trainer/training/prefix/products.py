@@ -35,9 +35,10 @@ def available() -> bool:
         return False
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, generator=generator) for size in ((65, 130), (130, 33)))
-    wanted = left @ right
     try:
-        found = (_onednn(left, right), _onednn(left.t().contiguous().t(), right.t().contiguous().t()))
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            wanted = left @ right
+            found = (_onednn(left, right), _onednn(left.t().contiguous().t(), right.t().contiguous().t()))
     except (AttributeError, RuntimeError, TypeError) as error:  # not a public function: it may change or go
         _log.info("products: oneDNN's do not run here (%s); using torch's", type(error).__name__)
         return False
