@@ -270,9 +270,9 @@ def _degrees_of_effective(data: NDArray[np.float64], clusters: Sequence[str]) ->
     """Degrees of freedom of a proportion's effective number of observations: two over the variance of its logarithm, less one.
 
     That number is n·p(1 - p) over the squared sums of the groups. Working model: a comparison is decided (0 or 1, not ½)
-    independently, and the groups' own rates are beta distributed with the correlation that was measured. Bounded sums
-    vary less than the normal ones of :func:`_degrees`, so there are more degrees, never more than groups less one: without groups
-    and ties the number is known, not estimated.
+    independently, and the groups' own rates are beta distributed with the correlation that was measured. Sums of wins and
+    losses vary less than the normal ones of :func:`_degrees`, so there are more degrees; rarely decided ones vary more. Never
+    more than groups less one; without groups and ties the number is known, not estimated.
     """
     inverse, sizes = _groups(clusters)
     mean, decided = float(data.mean()), float((data != 0.5).mean())
