@@ -5,18 +5,20 @@
 #
 # Both are built from the hashed requirements and run as any user, also one without a name, with a read-only root
 # file system (writable: /tmp). Layers, from rarely to often changed: base, dependencies, our code.
+#
+# The base's tag moves with its security updates. Name it by digest to get the same bytes again:
+#
+#   docker buildx imagetools inspect python:3.12-slim-bookworm --format '{{.Manifest.Digest}}'
+#   docker build --build-arg BASE_IMAGE=docker.io/library/python@sha256:... --target operator .
 ARG BASE_IMAGE=docker.io/library/python:3.12-slim-bookworm
-ARG UV_VERSION=0.13.9
 
 # Our code as a virtual environment without dependencies; the final stages lay it over theirs.
 FROM ${BASE_IMAGE} AS code
-ARG UV_VERSION
 # A certificate bundle mounted over this path is honoured: builds behind a proxy need their own.
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt
-COPY requirements/dev.txt /requirements.txt
+COPY requirements/build.txt /build.txt
 RUN python3 -m venv /opt/tools && \
-    /opt/tools/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" && \
-    /opt/tools/bin/uv pip install --quiet --no-cache --python /opt/tools/bin/python --constraint /requirements.txt hatchling
+    /opt/tools/bin/pip install --quiet --no-cache-dir --require-hashes --requirement /build.txt
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY api api
@@ -35,10 +37,10 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin USER=alignment HOME=/tmp \
 WORKDIR /tmp
 
 FROM runtime AS operator
-ARG UV_VERSION
 RUN --mount=type=bind,source=requirements/operator.txt,target=/requirements.txt \
+    --mount=type=bind,source=requirements/build.txt,target=/build.txt \
     export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt && \
-    python3 -m venv /tmp/uv && /tmp/uv/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" && \
+    python3 -m venv /tmp/uv && /tmp/uv/bin/pip install --quiet --no-cache-dir --require-hashes --requirement /build.txt && \
     /tmp/uv/bin/uv venv --quiet --python python3 /opt/venv && \
     /tmp/uv/bin/uv pip sync --quiet --no-cache --compile-bytecode --require-hashes --python /opt/venv/bin/python /requirements.txt && \
     rm -rf /tmp/uv
@@ -47,10 +49,10 @@ USER 65532:65532
 ENTRYPOINT ["alignment-operator"]
 
 FROM runtime AS trainer
-ARG UV_VERSION
 RUN --mount=type=bind,source=requirements/trainer.txt,target=/requirements.txt \
+    --mount=type=bind,source=requirements/build.txt,target=/build.txt \
     export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt && \
-    python3 -m venv /tmp/uv && /tmp/uv/bin/pip install --quiet --no-cache-dir "uv==${UV_VERSION}" && \
+    python3 -m venv /tmp/uv && /tmp/uv/bin/pip install --quiet --no-cache-dir --require-hashes --requirement /build.txt && \
     /tmp/uv/bin/uv venv --quiet --python python3 /opt/venv && \
     /tmp/uv/bin/uv pip sync --quiet --no-cache --compile-bytecode --require-hashes --python /opt/venv/bin/python /requirements.txt && \
     rm -rf /tmp/uv

@@ -10,7 +10,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # Two test processes on two cores: one compute thread each.
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 PYTEST := $(TEST_ENV) $(BIN)/pytest
-LOCK := $(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
+LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q
 
 ##@ Start
 
@@ -49,9 +49,10 @@ crds: $(STAMP) ## Generate crds/ from api/
 	$(BIN)/python -m tools.crdgen
 
 lock: $(UV) ## Resolve the dependencies anew and write the hashed requirements
-	$(LOCK) --extra dev -o requirements/dev.txt
-	$(LOCK) --extra operator -c requirements/dev.txt -o requirements/operator.txt
-	$(LOCK) --extra trainer -c requirements/dev.txt -o requirements/trainer.txt
+	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
+	$(LOCK) pyproject.toml --extra trainer -c requirements/dev.txt -o requirements/trainer.txt
+	printf 'uv\nhatchling\n' | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
 
 ##@ Clean
 
