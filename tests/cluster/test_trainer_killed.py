@@ -8,7 +8,7 @@ import pytest
 from tools.cluster.shell import Failed
 
 from support.cluster import Team, reason, train_stage
-from support.training import LONG, until_checkpoint
+from support.training import LONG, evict, until_checkpoint
 
 
 def apply_long(notes: Team, **changes: Any) -> None:
@@ -56,19 +56,7 @@ def test_a_trainer_that_somebody_deletes_saves_and_goes_on_without_spending_an_a
 def test_an_evicted_trainer_saves_and_goes_on_without_spending_an_attempt(notes: Team) -> None:
     apply_long(notes)
     pod = until_checkpoint(notes)
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": notes.name},
-    }
-    notes.kubectl(
-        "create",
-        "--raw",
-        f"/api/v1/namespaces/{notes.name}/pods/{pod}/eviction",
-        "-f",
-        "-",
-        text=str(eviction).replace("'", '"'),
-    )
+    evict(notes, pod)
     status = notes.until_ended()
     assert reason(status) == "Published", notes.story()
     assert train_stage(status)["preemptions"] == 1

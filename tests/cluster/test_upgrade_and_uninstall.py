@@ -49,6 +49,15 @@ def test_an_upgrade_brings_the_new_definition_while_a_run_goes_on(
     assert "newField" not in definition(notes)
     chart.install(notes.kubectl, prepared.values() | {"operator": {"workers": 8}}, chart=newer)
     assert "newField" in definition(notes)
+
+    # The definition is a version ahead of the operator: what only it knows is told, and not skipped.
+    ahead = notes.manifest("ahead")
+    ahead["spec"]["newField"] = "new"
+    notes.kubectl.apply(ahead)
+    told = notes.until("it cannot be read", lambda s: reason(s) == "Unreadable", "ahead", 60)
+    assert "spec.newField" in condition(told, "Succeeded")["message"]
+    assert not [name for name in notes.jobs() if name.startswith("ahead")]
+
     status = notes.until_ended()
     assert reason(status) == "Published", notes.story()
     assert len(notes.jobs()) == 4

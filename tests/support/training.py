@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from support.cluster import Team
 
-__all__ = ["LONG", "QUICK", "until_checkpoint"]
+__all__ = ["LONG", "QUICK", "evict", "until_checkpoint"]
 
 QUICK = {
     "precision": "Float32",
@@ -26,3 +28,11 @@ def until_checkpoint(notes: Team) -> str:
 
     notes.until_so("a checkpoint is stored", stored, 240)
     return str(next(pod["metadata"]["name"] for pod in notes.pods("train")))
+
+
+def evict(notes: Team, pod: str) -> None:
+    """Evict a pod, as the draining of its node does."""
+    metadata = {"name": pod, "namespace": notes.name}
+    eviction = json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
+    path = f"/api/v1/namespaces/{notes.name}/pods/{pod}/eviction"
+    notes.kubectl("create", "--raw", path, "-f", "-", text=eviction)

@@ -42,8 +42,9 @@ def values(operator: str, trainer: str) -> Json:
     """The chart's values for images of this checkout, in a cluster for tests."""
     return {
         "image": _image(operator),
-        # One thread per pod: several run side by side on few cores.
-        "trainer": {"image": _image(trainer), "env": {"OMP_NUM_THREADS": "1"}},
+        # One thread per pod: several run side by side on few cores. No GPU: those that tests let a node advertise are
+        # not there, and the trainer would rightly refuse to train without those that it was promised.
+        "trainer": {"image": _image(trainer), "env": {"OMP_NUM_THREADS": "1", "ALIGNMENT_GPUS": "0"}},
         "operator": {"progressSeconds": 2},
     }
 
