@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -137,7 +138,7 @@ class Work:
         runs = self._server.of("alignmentruns")
         for raw in runs:
             if _outcome(raw) != "Unknown":
-                self._check(raw["metadata"]["name"], _outcome(raw))
+                self._check(raw)
                 self._server.remove(("alignmentruns", "team", raw["metadata"]["name"]))
                 self.finished += 1
         for _ in range(RUNS_AT_ONCE - len(self._server.of("alignmentruns"))):
@@ -154,14 +155,16 @@ class Work:
         if any(_outcome(raw) == "Unknown" for raw in runs):
             return False
         for raw in runs:
-            self._check(raw["metadata"]["name"], _outcome(raw))
+            self._check(raw)
         self.finished += len(runs)
         return True
 
-    def _check(self, name: str, outcome: str) -> None:
-        assert outcome == "True", f"{name} was not published"
+    def _check(self, raw: dict[str, Any]) -> None:
+        name = raw["metadata"]["name"]
+        assert _outcome(raw) == "True", f"{name} was not published: {raw['status']}"
         created = Counter(n for p, _, n in self._server.created if p == "jobs" and n.startswith(f"{name}-"))
-        assert created == {attempt_name(name, stage, 1): 1 for stage in STAGES}, name
+        wanted = {attempt_name(name, stage, 1): 1 for stage in STAGES}
+        assert created == wanted, f"{name}: {raw['status']['stages']} {raw['status'].get('lastFailure')}"
 
 
 def _outcome(raw: dict[str, object]) -> str:
