@@ -12,6 +12,9 @@ from pathlib import Path
 
 __all__ = ["Failed", "alive", "run", "start", "stop", "wait_until"]
 
+_DEATH_SECONDS = 20.0
+"""A killed process takes time to go on a machine that is busy, and its port is taken until then."""
+
 
 class Failed(Exception):
     """A step that did not work: what was tried, and what the program said."""
@@ -71,13 +74,13 @@ def start(
 
 
 def stop(name: str, folder: Path, patience: float = 3.0) -> None:
-    """End a daemon: asked first, killed after ``patience`` seconds."""
+    """End a daemon: asked first, killed after ``patience`` seconds. Returns when it is gone and its ports are free."""
     pid = alive(name, folder)
     if pid:
-        for sign in (signal.SIGTERM, signal.SIGKILL):
+        for sign, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _DEATH_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sign)
-            deadline = time.monotonic() + patience
+            deadline = time.monotonic() + seconds
             while alive(name, folder) and time.monotonic() < deadline:
                 time.sleep(0.05)
     (folder / f"{name}.pid").unlink(missing_ok=True)
