@@ -113,16 +113,21 @@ class Reconciler:
     # -- observing ----------------------------------------------------------------------------------
 
     async def _observe(self, stored: RunRecord) -> View:
-        view = self._view(stored)
-        if view.unsettled:
-            for job in view.unsettled:
+        """What there is of a run. While we ask, a Job may end whose pods the watch has not brought yet: look once more."""
+        words: dict[str, str] = {}
+        read: set[str] = set()
+        while True:
+            view = self._view(stored, words=words)
+            unread = [job for job in view.unsettled if job.uid not in read]
+            unasked = [(job, pod) for job, pod in view.mute if job.uid not in words]
+            if not unread and not unasked:
+                return view
+            for job in unread:
+                read.add(job.uid)
                 for raw in await self._gateway.pods_of_job(job.key):
                     self._store.put_pod(pod_record(raw))
-            view = self._view(stored)
-        if view.mute:
-            words = {job.uid: await self._waiting.of(job, pod) for job, pod in view.mute}
-            view = self._view(stored, words=words)
-        return view
+            for waiting, pod in unasked:
+                words[waiting.uid] = await self._waiting.of(waiting, pod)
 
     def _view(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from alignment_operator.gateway import JOBS
 from faults.rig import NAMESPACE, RUN, Rig, Scenario, Step
 from support.apiserver import Json, ServerError
 from support.objects import job
@@ -115,3 +117,29 @@ async def test_a_run_that_another_version_wrote_says_so_once_and_goes_on_when_it
     assert [item["reason"] for item in rig.server.of("events")].count("Unreadable") == 1
     assert rig.server.idle_writes == []
     assert rig.reason == "Published"
+
+
+async def test_a_job_that_ends_while_its_words_are_asked_for_loses_no_result() -> None:
+    class Behind(Rig):
+        """While the operator asks why publish waits, it runs and ends; the watch of pods is behind that of Jobs."""
+
+        async def request(
+            self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str
+        ) -> tuple[int, Mapping[str, str], Any]:
+            answer = await super().request(method, path, query, body, content_type)
+            waits = any(j["metadata"]["name"] == "notes-publish-1" for j in self.server.of("jobs"))
+            if self.kubelet.full and waits and (method, path.rsplit("/", 1)[-1]) == ("GET", "events"):
+                self.kubelet.full.clear()
+                while self.kubelet.step():
+                    pass
+                for raw in self.server.of("jobs"):
+                    self.intake.watched(JOBS, "MODIFIED", raw)
+            return answer
+
+    def no_room(rig: Rig) -> None:
+        rig.kubelet.full.add("publish")
+
+    rig = await Behind(Scenario("behind", prepare=no_room)).play()
+    assert not rig.kubelet.full, "the words were asked for"
+    assert rig.reason == "Published"
+    assert "notes-publish-2" not in rig.created_jobs()
