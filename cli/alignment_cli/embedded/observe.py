@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from alignment_api.exitcodes import StageExit
 from alignment_api.run import AlignmentRun
 from alignment_api.stage import StageFailure, StageResult, read_termination_message
 from alignment_api.status import ProgressStatus
@@ -64,6 +65,7 @@ def _attempt(folder: AttemptFolder, run: AlignmentRun) -> Attempt | None:
         failure=last_word if isinstance(last_word, StageFailure) else None,
         exit_code=0 if done else code,
         disrupted=not done and code is None,
+        by_hand=not done and code in (None, StageExit.STOPPED),
         message=f"Its output: {folder.output}",
     )
 

@@ -40,6 +40,7 @@ class Attempt:
     disrupted: ended from outside (drain, preemption, machine restart): not the run's fault.
     evicted: why the node removed it for what it did itself; empty: it did not.
     unread: it failed, and its pod was gone before anybody could read how.
+    by_hand: it went with ``align run``, which a person stops and starts again: no loop that a pause would slow down.
     """
 
     stage: StageName
@@ -55,6 +56,7 @@ class Attempt:
     disrupted: bool = False
     evicted: str = ""
     unread: bool = False
+    by_hand: bool = False
 
     @property
     def active(self) -> bool:

@@ -192,7 +192,7 @@ class _Planner:
         if outcome.kind is OutcomeKind.DONE:
             assert attempt.result is not None  # noqa: S101  classify: done means there is a result
             return record_result(self.draft, self.run, attempt.result, now=self.now)
-        self._record_failure(attempt.stage, outcome, ended, ran=ran)
+        self._record_failure(attempt.stage, outcome, ended, ran=None if attempt.by_hand else ran)
         return False
 
     def _vanished(self, stage: StageName) -> bool:
@@ -226,7 +226,7 @@ class _Planner:
     def _record_failure(
         self, stage: StageName, outcome: Outcome, ended: datetime, *, ran: float | None = None
     ) -> None:
-        """Count it and arrange the next attempt. ran: seconds; None where it was asked for to end."""
+        """Count it and arrange the next attempt. ran: seconds; None where a person ended it: the next need not wait."""
         if outcome.kind is OutcomeKind.FINAL:
             self.draft.fail(stage, outcome, ended)
             self._end_stage(stage, outcome.ends_run, outcome.message)

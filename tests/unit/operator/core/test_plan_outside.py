@@ -30,6 +30,17 @@ def test_attempts_that_are_ended_as_soon_as_they_begin_come_slower_and_slower() 
     assert world.run.status.stage(PREPARE).failures == 0
 
 
+def test_attempts_that_a_person_ends_and_starts_again_do_not_wait() -> None:
+    world = World(run(backoffLimit=0))
+    for attempt in range(1, 8):
+        world.look()
+        assert world.started[-1] == f"notes-prepare-{attempt}"
+        world.begin(f"notes-prepare-{attempt}")
+        world.look()
+        world.fail(f"notes-prepare-{attempt}", 143)
+        world.change(f"notes-prepare-{attempt}", by_hand=True)
+
+
 @pytest.mark.parametrize("code", [143, 137])
 def test_a_pod_that_is_evicted_for_what_it_did_itself_counts_and_quotes_the_kubelet(code: int) -> None:
     world = World(run(backoffLimit=1))
