@@ -25,8 +25,9 @@ def test_every_arm_runs_and_the_losses_are_equal(lora: bool) -> None:
     for line in lines:
         if line["arm"] != "TRL tuned":
             assert float(line["largest loss difference to tuned"]) < 1e-4
-    tuned, default, empty, full = (int(line["tokens computed"].replace(",", "")) for line in lines)
-    assert full < empty < tuned < default
+    tokens = dict(zip(bench.ARMS, (int(line["tokens computed"].replace(",", "")) for line in lines), strict=True))
+    assert tokens["full"] < tokens["empty"] < tokens["tuned"] < tokens["default"]
+    assert tokens["plain"] == tokens["empty"]
 
 
 def test_real_edits_are_skipped_with_the_reason_where_they_are_not(
