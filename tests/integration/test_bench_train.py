@@ -25,7 +25,9 @@ def test_every_arm_runs_and_the_losses_are_equal(lora: bool) -> None:
     for line in lines:
         if line["arm"] != "TRL tuned":
             assert float(line["largest loss difference to tuned"]) < 1e-4
-    tokens = dict(zip(bench.ARMS, (int(line["tokens computed"].replace(",", "")) for line in lines), strict=True))
+    tokens = dict(
+        zip(bench.ARMS, (int(line["tokens computed"].replace(",", "")) for line in lines), strict=True)
+    )
     assert tokens["full"] < tokens["empty"] < tokens["tuned"] < tokens["default"]
     assert tokens["plain"] == tokens["empty"]
 
