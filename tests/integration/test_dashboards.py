@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tools.dashboards.__main__ import DASHBOARDS
+from tools.dashboards.panels import substituted
 
 from alignment_api.evidence import MetricResult
 from alignment_api.metrics import MetricName
@@ -109,16 +110,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def substituted(expression: str) -> str:
-    for name, value in (
-        ("$namespace", ".*"),
-        ("$target", TARGET),
-        ("$__rate_interval", "5m"),
-        ("$__range", "5m"),
-    ):
-        expression = expression.replace(name, value)
-    assert "$" not in expression
-    return expression
+def asked(expression: str) -> str:
+    return substituted(expression, TARGET, rates_over="5m")
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -126,7 +119,7 @@ def test_every_query_of_a_dashboard_returns_data(world: World, name: str) -> Non
     world.prometheus.wait("alignment_run_progress_ratio > 0.2")
     for panel in DASHBOARDS[name]()["panels"]:
         for target in panel.get("targets", ()):
-            found = world.prometheus.wait(substituted(target["expr"]))
+            found = world.prometheus.wait(asked(target["expr"]))
             values = [float(row["value"][1]) for row in found]
             # A quantile of what did not happen is NaN, and Grafana leaves a gap; not all of them may be.
             assert not all(math.isnan(value) for value in values), f"{panel['title']}: no numbers"
@@ -136,7 +129,7 @@ def test_every_query_of_a_dashboard_returns_data(world: World, name: str) -> Non
     for choice in DASHBOARDS[name]()["templating"]["list"]:
         if choice["type"] == "query":
             series = choice["query"]["query"].removeprefix("label_values(").rpartition(",")[0]
-            assert world.prometheus.wait(substituted(series)), choice["name"]
+            assert world.prometheus.wait(asked(series)), choice["name"]
 
 
 def test_the_recorded_story_is_the_one_that_happened(world: World) -> None:

@@ -23,6 +23,7 @@ from tools.cluster.prepare import prepare, say
 from tools.cluster.prometheus import Prometheus
 from tools.cluster.providers import choose
 from tools.dashboards.__main__ import DASHBOARDS
+from tools.dashboards.panels import substituted
 
 __all__ = ["main"]
 
@@ -121,14 +122,7 @@ def _show_panels(recorder: Prometheus, began: float) -> None:
     for name, build in DASHBOARDS.items():
         for panel in build()["panels"]:
             for target in panel.get("targets", ()):
-                expression = target["expr"]
-                for word, value in (
-                    ("$namespace", ".*"),
-                    ("$target", alias),
-                    ("$__rate_interval", "1m"),
-                    ("$__range", "5m"),
-                ):
-                    expression = expression.replace(word, value)
+                expression = substituted(target["expr"], alias, rates_over="1m")
                 asked += 1
                 if all(math.isnan(value) for value in recorder.over(expression, began, time.time())):
                     empty.append(f"{name}: {panel['title']}: {expression}")

@@ -40,7 +40,7 @@ _PAIRS: Final = {"tiny": 16, "5M": 64, "60M": 16}
 
 @dataclass(frozen=True)
 class Setting:
-    """What the four arms have in common."""
+    """What the arms have in common."""
 
     size: str
     lora: bool
