@@ -15,6 +15,9 @@ from support.training import LONG, QUICK, until_checkpoint
 
 PODS: dict[str, Any] = {"queueName": kueue.QUEUE, "train": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
 
+ENDURING: dict[str, Any] = {**LONG, "epochs": 100, "pairsPerStep": 2}
+"""Still at work when the others have queued up and the urgent job comes."""
+
 
 @pytest.fixture
 def queued(notes: Team, prepared: Prepared) -> Iterator[Team]:
@@ -30,7 +33,7 @@ def queued(notes: Team, prepared: Prepared) -> Iterator[Team]:
 def test_runs_wait_for_quota_are_preempted_and_resume_and_survive_kueues_absence(
     queued: Team, prepared: Prepared
 ) -> None:
-    queued.apply("first", training=LONG, pods=PODS)
+    queued.apply("first", training=ENDURING, pods=PODS)
     until_checkpoint(queued)
 
     queued.kubectl.apply(

@@ -16,7 +16,7 @@ QUICK = {
     "selectionFraction": 0,
     "learningRate": 1e-4,
 }
-LONG = {**QUICK, "epochs": 120}
+LONG = {**QUICK, "epochs": 60}
 
 
 def until_checkpoint(notes: Team) -> str:
