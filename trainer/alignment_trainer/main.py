@@ -26,7 +26,7 @@ from alignment_trainer.errors import DataError, RequestError, StageError
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.runtime.crew import Crew, read_crew
 from alignment_trainer.runtime.failures import explain
-from alignment_trainer.runtime.launcher import die_with_launcher, launch
+from alignment_trainer.runtime.launcher import die_with_launcher, end_without_teardown, launch
 from alignment_trainer.runtime.progress import PROGRESS_FILE, ProgressReporter
 from alignment_trainer.runtime.request import read_request
 from alignment_trainer.runtime.results import existing_result, pass_on, say_failure, say_result, store_result
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     _stay_offline()
     stop = threading.Event()
     _stop_on_signals(stop)
+    crew = Crew()
     try:
         request = read_request(parsed.request, StageName(parsed.stage))
         crew = read_crew(request, os.environ)
@@ -64,8 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
         if crew.leads:
             say_result(result)
     except Exception as error:  # noqa: BLE001  the one place where errors become exit codes
-        return _fail(error)
-    return StageExit.DONE
+        code = _fail(error)
+    else:
+        code = StageExit.DONE
+    if crew.local is not None:
+        end_without_teardown(code)
+    return code
 
 
 class _Parser(argparse.ArgumentParser):
