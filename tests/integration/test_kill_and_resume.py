@@ -40,7 +40,7 @@ def test_stopped_and_killed_at_random_steps_it_ends_with_the_same_losses(
     stage: TrainStage, kind: str, tmp_path: Path
 ) -> None:
     settings = KINDS[kind] | {"epochs": 2}
-    undisturbed = start(stage.request(f"calm-{kind}", PAIRS, **settings), tmp_path / "calm")
+    undisturbed = stage.run(f"calm-{list(KINDS).index(kind)}", PAIRS, **settings)
     request = stage.request(f"disturbed-{kind}", PAIRS, **settings)
     rng = random.Random(kind)
     stop, kill = sorted(rng.sample(range(2, STEPS), 2))
@@ -52,7 +52,6 @@ def test_stopped_and_killed_at_random_steps_it_ends_with_the_same_losses(
     assert second.wait() == 137, second.log[-4000:]
     third = start(request, tmp_path / "second")
     assert third.wait() == 0, third.log[-4000:]
-    assert undisturbed.wait() == 0, undisturbed.log[-4000:]
     assert len(undisturbed.losses) == STEPS
     assert third.losses == pytest.approx(undisturbed.losses, abs=1e-6)
     steps = [entry["step"] for entry in third.record["curve"] if "loss" in entry]

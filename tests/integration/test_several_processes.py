@@ -40,13 +40,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> TrainStage:
 @pytest.fixture(scope="module")
 def alone(stage: TrainStage) -> dict[str, list[float]]:
     """The losses of one process, by kind."""
-    started = {
-        kind: start(stage.request(f"alone-{number}", PAIRS, **settings), stage.scratch / f"alone-{number}")
+    return {
+        kind: stage.run(f"alone-{number}", PAIRS, **settings).losses
         for number, (kind, settings) in enumerate(KINDS.items())
     }
-    for process in started.values():
-        assert process.wait() == 0, process.log[-4000:]
-    return {kind: process.losses for kind, process in started.items()}
 
 
 def ended(process: StageProcess, code: int) -> StageProcess:
@@ -73,11 +70,9 @@ def test_a_warm_start_and_a_selection_slice_are_shared_too(stage: TrainStage, tm
         "selectionFraction": 0.4,
     }
     pairs = [pair(number) for number in range(64)]
-    curves = []
-    for number, environment in enumerate(({}, TWO)):
-        request = stage.request(f"warm-{number}", pairs, **settings)
-        process = ended(start(request, tmp_path / str(number), **environment), 0)
-        curves.append(process.record["curve"])
+    alone = stage.run("warm-alone", pairs, **settings)
+    together = ended(start(stage.request("warm-together", pairs, **settings), tmp_path, **TWO), 0)
+    curves = [alone.record["curve"], together.record["curve"]]
     for name in ("loss", "eval_loss"):
         one, two = ([entry[name] for entry in curve if name in entry] for curve in curves)
         assert two == pytest.approx(one, abs=2e-4), name

@@ -38,6 +38,11 @@ class Trained:
     record: dict[str, Any]
     model: LocalModel
 
+    @property
+    def losses(self) -> list[float]:
+        """Loss of each step."""
+        return [entry["loss"] for entry in self.record["curve"] if "loss" in entry]
+
 
 @dataclass
 class TrainStage:
