@@ -17,6 +17,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def environment_as_found() -> Iterator[None]:
+    """What a test's code sets in the environment ends with the test: a later test's processes would inherit it.
+
+    A bench's OMP_NUM_THREADS once made every training of the tests behind it eight times slower.
+    """
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3server.S3Server]:
     """A real S3 server, one per test process; skipped where it cannot be had, failed there when CI=true."""
