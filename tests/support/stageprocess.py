@@ -16,6 +16,7 @@ from typing import Any
 
 from alignment_api.stage import StageRequest, StageResult, read_termination_message
 from alignment_trainer.storage import uris
+from support.trainstage import losses_of
 
 __all__ = ["StageProcess", "free_port", "raising", "signal_at", "start", "start_nodes"]
 
@@ -65,7 +66,7 @@ class StageProcess:
     @property
     def losses(self) -> list[float]:
         """Loss of each step, as the candidate's record has it."""
-        return [entry["loss"] for entry in self.record["curve"] if "loss" in entry]
+        return losses_of(self.record)
 
     def children(self) -> list[int]:
         """Process ids of the processes it started, in order of their numbers."""

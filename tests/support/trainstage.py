@@ -25,7 +25,7 @@ from alignment_trainer.training.stage import run
 from support.publishing import SilentProgress
 from support.tiny import save_tiny_model
 
-__all__ = ["TrainStage", "Trained"]
+__all__ = ["TrainStage", "Trained", "losses_of"]
 
 _QUICK = {"precision": "Float32", "maxLength": 128, "epochs": 1, "pairsPerStep": 8, "selectionFraction": 0}
 
@@ -41,7 +41,12 @@ class Trained:
     @property
     def losses(self) -> list[float]:
         """Loss of each step."""
-        return [entry["loss"] for entry in self.record["curve"] if "loss" in entry]
+        return losses_of(self.record)
+
+
+def losses_of(record: dict[str, Any]) -> list[float]:
+    """Loss of each step, as the ``training.json`` of a candidate has it."""
+    return [entry["loss"] for entry in record["curve"] if "loss" in entry]
 
 
 @dataclass
