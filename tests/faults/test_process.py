@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -61,22 +59,20 @@ def create(api: HttpApi, name: str = "notes", namespace: str = "team") -> None:
 
 
 def reason(api: HttpApi, name: str = "notes", namespace: str = "team") -> str:
-    def read() -> str:
-        raw = api.server.objects[("alignmentruns", namespace, name)]
-        conditions = (raw.get("status") or {}).get("conditions") or []
-        return next((c["reason"] for c in conditions if c["type"] == "Succeeded"), "")
-
-    found: str = api.locked(read)
-    return found
+    """To be read in the server's thread."""
+    raw: Json = api.server.objects[("alignmentruns", namespace, name)]
+    conditions = (raw.get("status") or {}).get("conditions") or []
+    return next((c["reason"] for c in conditions if c["type"] == "Succeeded"), "")
 
 
-def wait(what: Callable[[], Any], seconds: float = 60.0) -> float:
-    """Seconds until ``what`` held."""
-    began = time.monotonic()
-    while not what():
-        assert time.monotonic() - began < seconds, "it never came to that"
-        time.sleep(0.02)
-    return time.monotonic() - began
+def published(api: HttpApi, name: str = "notes") -> float:
+    """Wait for it; how many seconds that took."""
+    return api.until(lambda: reason(api, name) == "Published")
+
+
+def led_by(api: HttpApi, name: str) -> None:
+    """Wait until the lease is held by this replica."""
+    api.until(lambda: any(lease["spec"]["holderIdentity"] == name for lease in api.server.of("leases")))
 
 
 def verb(method: str, path: str) -> tuple[str, str]:
@@ -104,7 +100,7 @@ def test_a_run_is_published_with_no_more_than_the_listed_rights_and_no_mark_left
     ):
         operator.wait_ready()
         create(api)
-        wait(lambda: reason(api) == "Published")
+        published(api)
         metadata: Json = api.server.objects[("alignmentruns", "team", "notes")]["metadata"]
         assert "finalizers" not in metadata
         assert "annotations" not in metadata
@@ -113,8 +109,9 @@ def test_a_run_is_published_with_no_more_than_the_listed_rights_and_no_mark_left
         # An operator that starts anew finds everything as it should be.
         writes = [entry for entry in api.server.requests if entry[0] != "GET"]
         with OperatorProcess(api.kubeconfig, tmp_path, "second") as second:
-            second.wait_ready()
-            time.sleep(0.5)
+            second.wait_for_value("alignment_operator_reconcile_duration_seconds_count", 1.0)
+            second.process.send_signal(signal.SIGTERM)
+            assert second.process.wait(20) == 0, second.log.read_text()
             later = [e for e in api.server.requests if e[0] != "GET" and "leases" not in e[1]]
             assert len(later) == len([e for e in writes if "leases" not in e[1]])
 
@@ -122,10 +119,13 @@ def test_a_run_is_published_with_no_more_than_the_listed_rights_and_no_mark_left
 def test_it_waits_for_the_resource_to_be_installed_and_for_an_api_server_that_is_away(tmp_path: Path) -> None:
     with cluster(tmp_path) as api, OperatorProcess(api.kubeconfig, tmp_path) as operator:
         answer, installed = api.answer, threading.Event()
+        refused: list[str] = []
 
         async def without(request: web.Request) -> web.StreamResponse:
             if "alignmentruns" in request.path and not installed.is_set():
                 return web.json_response({"kind": "Status", "code": 404, "message": "not found"}, status=404)
+            if api.down:
+                refused.append(request.path.rpartition("/")[2])
             return await answer(request)
 
         api.intercept = without
@@ -134,12 +134,12 @@ def test_it_waits_for_the_resource_to_be_installed_and_for_an_api_server_that_is
         installed.set()
         operator.wait_ready()
         create(api, "before")
-        wait(lambda: reason(api, "before") == "Published")
+        published(api, "before")
         api.down = True
-        time.sleep(3.0)
+        api.until(lambda: all(refused.count(watched) >= 2 for watched in ("alignmentruns", "jobs", "pods")))
         create(api, "meanwhile")
         api.down = False
-        wait(lambda: reason(api, "meanwhile") == "Published")
+        published(api, "meanwhile")
         assert operator.process.poll() is None
 
 
@@ -148,7 +148,7 @@ def test_watches_that_expire_begin_anew(tmp_path: Path) -> None:
         operator.wait_ready()
         for number in range(3):
             create(api, f"run-{number}")
-            wait(lambda n=number: reason(api, f"run-{n}") == "Published")  # type: ignore[misc]
+            published(api, f"run-{number}")
             api.locked(api.server.forget_history)
         assert operator.process.poll() is None
 
@@ -158,8 +158,8 @@ def test_only_the_listed_namespaces_are_looked_at(tmp_path: Path) -> None:
         operator.wait_ready()
         create(api, "foreign", "elsewhere")
         create(api)
-        wait(lambda: reason(api) == "Published")
-        assert reason(api, "foreign", "elsewhere") == ""
+        published(api)
+        assert api.locked(lambda: reason(api, "foreign", "elsewhere")) == ""
         outside = [path for _, path in api.server.requests if not re.search("/namespaces/team/", path)]
         assert outside == []
 
@@ -169,12 +169,12 @@ def test_a_second_replica_takes_over_within_fifteen_seconds_of_a_leaders_death(t
         cluster(tmp_path) as api,
         OperatorProcess(api.kubeconfig, tmp_path, "first", leader_election="true") as first,
     ):
-        wait(lambda: first.value("alignment_operator_leader") == 1.0)
+        led_by(api, "first")
         with OperatorProcess(api.kubeconfig, tmp_path, "second", leader_election="true") as second:
             second.wait_ready()
             # It knows of the run and leaves telling of it, and of the queue that it does not work on, to the leader.
             create(api, "earlier")
-            wait(lambda: reason(api, "earlier") == "Published")
+            published(api, "earlier")
             standby = second.get("/metrics")[1]
             assert "alignment_operator_leader 0.0" in standby
             assert "alignment_operator_workqueue_depth 0.0" in standby
@@ -182,7 +182,7 @@ def test_a_second_replica_takes_over_within_fifteen_seconds_of_a_leaders_death(t
             assert "alignment_runs{" not in standby
             first.process.kill()
             create(api)
-            assert wait(lambda: reason(api) == "Published") < 15.0
+            assert published(api) < 15.0
             assert second.value("alignment_operator_leader") == 1.0
 
 
@@ -191,7 +191,7 @@ def test_told_to_stop_it_gives_the_lead_back_and_ends_well(tmp_path: Path) -> No
         cluster(tmp_path) as api,
         OperatorProcess(api.kubeconfig, tmp_path, leader_election="true") as operator,
     ):
-        wait(lambda: operator.value("alignment_operator_leader") == 1.0)
+        led_by(api, "operator")
         operator.process.send_signal(signal.SIGTERM)
         assert operator.process.wait(20) == 0, operator.log.read_text()
         assert api.server.of("leases")[0]["spec"]["holderIdentity"] == ""

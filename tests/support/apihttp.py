@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,14 +44,40 @@ class HttpApi:
         self.down = False
         self.url = ""
         self.intercept: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.answer
+        self._news = asyncio.Condition()
 
     def locked(self, do: Callable[[], Any]) -> Any:
         """Run ``do`` in the server's own thread, between two requests."""
 
         async def called() -> Any:
-            return do()
+            try:
+                return do()
+            finally:
+                await self._tell()
 
         return asyncio.run_coroutine_threadsafe(called(), self.loop).result(30)
+
+    def until(self, so: Callable[[], bool], seconds: float = 60.0) -> float:
+        """Wait until ``so`` holds, which is looked at after each request and each ``locked``; seconds waited."""
+        began = time.monotonic()
+
+        async def waited() -> None:
+            async with self._news:
+                await asyncio.wait_for(self._news.wait_for(so), seconds)
+
+        asyncio.run_coroutine_threadsafe(waited(), self.loop).result(seconds + 30)
+        return time.monotonic() - began
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request and let those who wait look again."""
+        try:
+            return await self.intercept(request)
+        finally:
+            await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Any request."""
@@ -156,11 +183,7 @@ def _serve(api: HttpApi, started: threading.Event) -> None:
 
     async def start() -> web.AppRunner:
         app = web.Application(client_max_size=2**24)
-
-        async def handler(request: web.Request) -> web.StreamResponse:
-            return await api.intercept(request)
-
-        app.router.add_route("*", "/{path:.*}", handler)
+        app.router.add_route("*", "/{path:.*}", api.handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

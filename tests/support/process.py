@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -62,14 +63,21 @@ class OperatorProcess:
 
     def wait_for(self, path: str, status: int) -> None:
         """Wait until an endpoint answers so."""
-        for _ in range(600):
-            if self.get(path)[0] == status:
-                return
-            assert self.process.poll() is None, self.log.read_text()[-4000:]
-            time.sleep(0.05)
-        raise AssertionError(f"{path} never answered {status}: {self.log.read_text()[-4000:]}")
+        self._until(f"{path} answers {status}", lambda: self.get(path)[0] == status)
+
+    def wait_for_value(self, name: str, least: float) -> None:
+        """Wait until a metric without labels is that high."""
+        self._until(f"{name} is at least {least:g}", lambda: self.value(name) >= least)
 
     def value(self, name: str) -> float:
         """A metric without labels; 0 where it is not told."""
         found = re.search(rf"^{name} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
         return float(found.group(1)) if found else 0.0
+
+    def _until(self, what: str, so: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if so():
+                return
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
+            time.sleep(0.05)  # another process: it has no event to wait for
+        raise AssertionError(f"it never came to this: {what}\n{self.log.read_text()[-4000:]}")

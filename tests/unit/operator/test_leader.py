@@ -25,6 +25,13 @@ class Network:
         self._server = server
         self.cut = False
         self.late = 0.0
+        self._answered: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answers(self, count: int) -> None:
+        """Wait until so many requests more have been answered."""
+        self._answered = asyncio.Queue()
+        for _ in range(count):
+            await asyncio.wait_for(self._answered.get(), 10)
 
     async def request(
         self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str
@@ -34,6 +41,7 @@ class Network:
         answer = self._server.handle(method, path, query, body)
         if method != "GET":
             await asyncio.sleep(self.late)
+        self._answered.put_nowait(method)
         return answer
 
 
@@ -90,7 +98,7 @@ async def test_a_leader_that_is_cut_off_stops_before_anybody_else_begins() -> No
     assert not second.working.is_set()
     await asyncio.wait_for(second.working.wait(), 20)
     first.network.cut = False
-    await asyncio.sleep(SECONDS)
+    await first.network.answers(4)
     assert not first.working.is_set()
     await first.end()
     await second.end()

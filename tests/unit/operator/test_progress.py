@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ import pytest
 from alignment_api.names import StageName
 from alignment_operator.progress import ProgressReader
 from alignment_operator.queue import Key, WorkQueue
-from alignment_operator.records import pod_record
+from alignment_operator.records import PodRecord, pod_record
 from alignment_operator.store import Store
 from alignment_trainer.runtime.progress import ProgressReporter
 from alignment_trainer.runtime.server import serve
@@ -33,6 +32,25 @@ def stage() -> Iterator[tuple[ProgressReporter, int]]:
         yield reporter, port
 
 
+class Rounds:
+    """The address of every pod, and a note of each time it was asked for."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._asked: asyncio.Queue[str] = asyncio.Queue()
+
+    def address(self, pod: PodRecord) -> str:
+        self._asked.put_nowait(pod.uid)
+        return self._url
+
+    async def pass_by(self, count: int, uid: str = "pod-1") -> None:
+        """Wait until this pod has been looked at so many times more."""
+        while not self._asked.empty():
+            self._asked.get_nowait()
+        while count:
+            count -= await asyncio.wait_for(self._asked.get(), 20) == uid
+
+
 async def _reading(reader: ProgressReader, queue: WorkQueue) -> Key:
     return await asyncio.wait_for(queue.get(), 20)
 
@@ -43,24 +61,23 @@ async def test_a_step_forward_is_read_and_brings_the_run_up_and_standing_still_d
     reporter, port = stage
     store, queue = Store(), WorkQueue(time.monotonic)
     store.put_pod(pod_record(pod(5, status=RUNNING)))
-    reader = ProgressReader(store, queue, seconds=0.02, address=lambda _: f"http://127.0.0.1:{port}")
+    rounds = Rounds(f"http://127.0.0.1:{port}")
+    reader = ProgressReader(store, queue, seconds=0.02, address=rounds.address)
     reporter.update(3, 10, activity="DPO")
     task = asyncio.ensure_future(reader.run())
     try:
         assert await _reading(reader, queue) == Key("team", "notes")
         assert reader.readings["pod-1"].step == 3
         queue.done(Key("team", "notes"))
-        await asyncio.sleep(0.3)
+        await rounds.pass_by(3)
         assert queue.depth == 0
         reporter.update(4, 10, activity="DPO")
         await _reading(reader, queue)
         assert reader.readings["pod-1"].percent == 40
         store.put_pod(pod_record(pod(6, status={"phase": "Succeeded"})))
-        for _ in range(500):
-            await asyncio.sleep(0.01)
-            if not reader.readings:
-                break
-        assert reader.readings == {}
+        store.put_pod(pod_record(pod(7, name="another", uid="pod-2", status=RUNNING)))
+        await rounds.pass_by(2, "pod-2")
+        assert set(reader.readings) == {"pod-2"}
     finally:
         task.cancel()
         await asyncio.wait((task,))
@@ -69,19 +86,10 @@ async def test_a_step_forward_is_read_and_brings_the_run_up_and_standing_still_d
 async def test_a_pod_that_does_not_answer_stops_nobody() -> None:
     store, queue = Store(), WorkQueue(time.monotonic)
     store.put_pod(pod_record(pod(5, status=RUNNING)))
-    tried = threading.Event()
-
-    def nowhere(_pod: object) -> str:
-        tried.set()
-        return "http://127.0.0.1:9"
-
-    reader = ProgressReader(store, queue, seconds=0.01, address=nowhere)
+    rounds = Rounds("http://127.0.0.1:9")
+    reader = ProgressReader(store, queue, seconds=0.01, address=rounds.address)
     task = asyncio.ensure_future(reader.run())
-    for _ in range(500):
-        await asyncio.sleep(0.01)
-        if tried.is_set():
-            break
-    await asyncio.sleep(0.1)
+    await rounds.pass_by(3)
     assert not task.done()
     assert reader.readings == {}
     task.cancel()
