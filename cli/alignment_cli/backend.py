@@ -1,14 +1,16 @@
 """Where runs live: the state folder of this machine, or a cluster. The same verbs on both.
 
 ``choose`` decides by what the person said: ``--state`` means this machine, ``--namespace`` or ``--context``
-a cluster; without either, this machine where its state folder exists, else the cluster.
+a cluster. Without either, ``kubectl align`` means the cluster, as every word said to kubectl does; ``align`` means
+this machine where its state folder exists, else the cluster.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from alignment_api.names import StageName
 from alignment_cli.errors import CommandError
@@ -16,9 +18,11 @@ from alignment_cli.errors import CommandError
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun  # building the contract's models takes a while
 
-__all__ = ["DEFAULT_STATE", "Backend", "choose", "readable"]
+__all__ = ["DEFAULT_STATE", "Backend", "by_kubectl", "choose", "readable"]
 
 DEFAULT_STATE = Path(".align")
+_PLUGIN: Final = frozenset({"kubectl-align", "kubectl_complete-align"})
+"""What kubectl starts: the plugin, and what completes it."""
 
 
 class Backend(Protocol):
@@ -55,6 +59,14 @@ class Backend(Protocol):
         """One sentence: what goes on with a run after a person has changed it."""
         ...
 
+    def command(self, *words: str) -> str:
+        """The command line of these words that means this place, wherever it is typed."""
+        ...
+
+    def place(self, run: AlignmentRun) -> str:
+        """Where a run is, in words that no other place shares: said before and after something is gone for good."""
+        ...
+
     def user(self) -> str:
         """Who is asking, for decisions."""
         ...
@@ -74,6 +86,11 @@ def readable(
     return runs, refusals
 
 
+def by_kubectl() -> bool:
+    """Whether this program was called as ``kubectl align``."""
+    return Path(sys.argv[0]).name in _PLUGIN
+
+
 def choose(
     state: Path | None, namespace: str | None, context: str | None, *, cluster: bool = False
 ) -> Backend:
@@ -83,7 +100,7 @@ def choose(
         raise CommandError(
             "--state means this machine, --namespace, --context and --all-namespaces a cluster; give one or the other."
         )
-    if state is not None or (not cluster and DEFAULT_STATE.is_dir()):
+    if state is not None or (not cluster and not by_kubectl() and DEFAULT_STATE.is_dir()):
         from alignment_cli.embedded.backend import EmbeddedBackend
 
         return EmbeddedBackend(state or DEFAULT_STATE)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import LABEL_RUN, LABEL_STAGE, PLURAL, StageName
+from alignment_cli.embedded.state import State
 from support import runs
 from support.apihttp import HttpApi, serving_api
 from support.personapi import PERSON, PersonApi
@@ -30,6 +32,7 @@ class Person:
 
     def __init__(self, api: HttpApi, server: PersonApi, folder: Path) -> None:
         self.server = server
+        self.state = State(folder / ".align")
         self._api = api
         self._folder = folder
 
@@ -44,6 +47,12 @@ class Person:
             check=False,
         )
         return done.returncode, done.stdout, done.stderr
+
+    def settle(self, namespace: str) -> None:
+        """Make it kubectl's own namespace, as ``kubectl config set-context --current`` does."""
+        config = yaml.safe_load(self._api.kubeconfig.read_text(encoding="utf-8"))
+        config["contexts"][0]["context"]["namespace"] = namespace
+        self._api.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
 
     def apply(self, name: str, reason: str = "Training", status: str = "Unknown", **more: Any) -> None:
         """A run of the cluster that stands there."""
@@ -116,6 +125,44 @@ def test_kubectl_finds_the_plugin(person: Person) -> None:
     assert done.stdout.startswith("notes  Training"), done.stderr
 
 
+def test_kubectl_align_means_the_cluster_also_beside_runs_of_this_machine(person: Person) -> None:
+    """Who followed the quick start has both, often under one name."""
+    person.settle("team")
+    person.state.create(runs.run())
+    person.apply("notes", "GateFailed", "False")
+    assert person("status", "notes")[0] == 0
+    assert person("status", "notes", "--watch", tool="kubectl-align")[0] == AlignExit.GATE_FAILED
+    code, out, error = person("delete", "notes", "--yes", tool="kubectl-align")
+    assert (code, out) == (0, "Deleted run notes (namespace team, context test).\n"), error
+    assert (PLURAL, "team", "notes") not in person.server.objects
+    assert person.state.names() == ["notes"]
+
+
+def test_kubectl_align_means_this_machine_where_that_is_said(person: Person) -> None:
+    person.settle("team")
+    person.state.create(runs.run())
+    person.apply("notes")
+    code, out, error = person("delete", "notes", "--yes", "--state", ".align", tool="kubectl-align")
+    assert (code, out) == (0, f"Deleted run notes (state folder {person.state.folder}).\n"), error
+    assert person.state.names() == []
+    assert person.run()["metadata"]["name"] == "notes"
+
+
+def test_kubectl_align_starts_no_run_on_this_machine_unasked(person: Person) -> None:
+    person.state.create(runs.run())
+    code, _, error = person("run", "notes", tool="kubectl-align")
+    assert code == AlignExit.REQUEST_INVALID
+    assert "kubectl apply -f FILE" in error
+    assert person.state.load("notes").status.conditions == ()
+
+
+def test_names_that_kubectl_completes_are_the_clusters(person: Person) -> None:
+    person.settle("team")
+    person.state.create(runs.run("notes-here"))
+    person.apply("notes")
+    assert person("status", "no", tool="kubectl_complete-align")[1] == "notes\n:4\n"
+
+
 def test_names_complete_from_the_cluster(person: Person) -> None:
     person.apply("notes")
     person.apply("other")
@@ -150,7 +197,7 @@ def test_a_decision_carries_the_name_the_api_server_knows(person: Person) -> Non
     person.apply("notes", "AwaitingDecision")
     code, out, error = person("approve", "notes", "-n", "team", "--reason", "read the report")
     assert code == 0, error
-    assert "align status notes --watch" in out
+    assert "kubectl align status notes --watch --namespace=team" in out
     decision = person.run()["spec"]["gate"]["decision"]
     assert decision == {"result": "Approve", "by": PERSON, "reason": "read the report"}
 

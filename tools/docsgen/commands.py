@@ -19,7 +19,8 @@ _INTRO: Final = """# Command line
 that `kubectl align …` works wherever kubectl does.
 
 **Where runs are looked for.** `--state DIR` means the state folder of this machine, `--namespace` and `--context` a
-cluster. Without either it is this machine when there is a folder `./.align`, else the cluster of your kubectl.
+cluster. Without either, `kubectl align` means the cluster of your kubectl; `align` means this machine when there is a folder
+`./.align`, else that cluster. What deletes says the place before and after.
 
 **Shell completion.** `align --install-completion` sets it up for the shell you are in. Verbs, options, values and names of
 runs complete. For `kubectl align` nothing is to be done: kubectl finds `kubectl_complete-align`, which is installed too.

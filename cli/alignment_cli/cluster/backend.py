@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
 from alignment_api.run import AlignmentRun
-from alignment_cli.backend import DEFAULT_STATE, readable
+from alignment_cli.backend import DEFAULT_STATE, by_kubectl, readable
 from alignment_cli.errors import CommandError
 
 __all__ = ["ClusterBackend"]
@@ -40,6 +41,7 @@ class ClusterBackend:
     def __init__(self, namespace: str | None, context: str | None) -> None:
         self._options = [f"--namespace={namespace}"] if namespace else []
         self._options += [f"--context={context}"] if context else []
+        self._context = context
 
     def names(self) -> list[str]:
         """See Backend."""
@@ -79,7 +81,7 @@ class ClusterBackend:
         pods = [pod for pod in pods if _node(pod) == node]
         if not pods:
             what = f"run {name}" + (f", stage {stage}" if stage else "") + (f", node {node}" if node else "")
-            raise CommandError(f"There is no pod of {what}; see align status {name}.")
+            raise CommandError(f"There is no pod of {what}; see {self.command('status', name)}.")
         newest = max(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
         options = ["--follow", "--pod-running-timeout=1h"] if follow else []
         command = ["kubectl", *self._options, "logs", newest["metadata"]["name"], *options]
@@ -93,12 +95,28 @@ class ClusterBackend:
 
     def going_on(self, name: str) -> str:
         """See Backend."""
-        return f"The operator goes on with it: align status {name} --watch."
+        return f"The operator goes on with it: {self.command('status', name, '--watch')}."
+
+    def command(self, *words: str) -> str:
+        """See Backend."""
+        return shlex.join(["kubectl", "align", *words, *self._options])
+
+    def place(self, run: AlignmentRun) -> str:
+        """See Backend."""
+        context = self._context or self._current_context()
+        return f"namespace {run.metadata.namespace}" + (f", context {context}" if context else "")
 
     def user(self) -> str:
         """See Backend: the name by which the API server knows the person."""
         answer = json.loads(self._kubectl("auth", "whoami", "-o", "json"))
         return str(answer["status"]["userInfo"]["username"])
+
+    def _current_context(self) -> str:
+        """Kubectl's own context; empty in a pod, which knows one cluster and gives it no name."""
+        try:
+            return self._kubectl("config", "current-context").strip()
+        except CommandError:
+            return ""
 
     def _kubectl(self, *arguments: str) -> str:
         try:
@@ -110,8 +128,8 @@ class ClusterBackend:
             )
         except FileNotFoundError:
             raise CommandError(
-                "There is no state folder here and no kubectl on the PATH; give --state DIR for runs of this machine, "
-                "or install kubectl for runs on a cluster."
+                "There is no kubectl on the PATH; install it for runs on a cluster, or give --state DIR for runs of "
+                "this machine."
             ) from None
         if done.returncode != 0:
             raise CommandError(self._refusal(done.stderr), exit_code=AlignExit.OTHER)
@@ -123,8 +141,8 @@ class ClusterBackend:
         said = "\n".join(lines) or words.strip() or "kubectl failed without a word"
         if not any(trouble in said for trouble in _UNREACHABLE):
             return said
-        here = bool(self._options) or DEFAULT_STATE.is_dir()
-        where = "" if here else f" There is no {DEFAULT_STATE} here; --state DIR names runs of this machine."
+        meant = bool(self._options) or by_kubectl()
+        where = "" if meant else f" There is no {DEFAULT_STATE} here; --state DIR names runs of this machine."
         return f"No cluster answers: {said}{where}"
 
 

@@ -59,7 +59,7 @@ def report(
     folder = run.status.stage(StageName.EVALUATE).artifact_uri
     if folder is None:
         raise CommandError(
-            f"Run {name} has no report: its evaluation has not ended. See align status {name}."
+            f"Run {name} has no report: its evaluation has not ended. See {backend.command('status', name)}."
         )
     if backend.remote and not folder.startswith("s3://"):
         raise CommandError(
@@ -97,7 +97,7 @@ def delete(
     """Delete a run and what still works for it."""
     backend = choose(state, namespace, context)
     run = backend.get(name)
-    what = f"run {name}" + (" and its artifacts" if artifacts else "")
+    what = f"run {name} ({backend.place(run)})" + (" and its artifacts" if artifacts else "")
     make_sure(f"Delete {what}?", yes=yes)
     if not artifacts:
         backend.delete(name)

@@ -160,7 +160,7 @@ def suspend(name: Name, state: State = None, namespace: Namespace = None, contex
     backend = choose(state, namespace, context)
     _refuse_ended(backend, name)
     backend.change(name, suspend=True)
-    say(f"{name} is suspended; align resume {name} goes on from the checkpoint.")
+    say(f"{name} is suspended; {backend.command('resume', name)} goes on from the checkpoint.")
 
 
 def resume(name: Name, state: State = None, namespace: Namespace = None, context: Context = None) -> None:
@@ -175,7 +175,7 @@ def _refuse_ended(backend: Backend, name: str) -> None:
     run = backend.get(name)
     if run.finished:
         raise CommandError(
-            f"{name} has ended and cannot be changed; align clone {name} NEW makes a new run of it."
+            f"{name} has ended and cannot be changed; {backend.command('clone', name, 'NEW')} makes a new run of it."
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alignment_api.exitcodes import AlignExit
-from alignment_cli.backend import DEFAULT_STATE
+from alignment_cli.backend import DEFAULT_STATE, by_kubectl
 from alignment_cli.commands.options import OutputOption, State
 from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, emit, say, show
@@ -43,6 +43,11 @@ def run(
     """
     from alignment_cli.outcome import exit_code
 
+    if by_kubectl() and state is None and not (plan and file):
+        raise CommandError(
+            "align run works on this machine: kubectl apply -f FILE starts a run on the cluster; --state DIR says that "
+            "this machine is meant."
+        )
     folder = state or DEFAULT_STATE
     if (file is None) == (name is None):
         raise CommandError("Give either a manifest (-f run.yaml) or the name of a run in the state folder.")

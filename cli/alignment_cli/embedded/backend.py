@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,8 +82,16 @@ class EmbeddedBackend:
 
     def going_on(self, name: str) -> str:
         """See Backend."""
-        state = "" if self._state.folder == DEFAULT_STATE else f" --state {self._state.folder}"
-        return f"It goes on with align run {name}{state}."
+        return f"It goes on with {self.command('run', name)}."
+
+    def command(self, *words: str) -> str:
+        """See Backend."""
+        state = [] if self._state.folder == DEFAULT_STATE else ["--state", str(self._state.folder)]
+        return shlex.join(["align", *words, *state])
+
+    def place(self, run: AlignmentRun) -> str:  # noqa: ARG002  all runs of a folder are in it
+        """See Backend."""
+        return f"state folder {self._state.folder.absolute()}"
 
     def _newest(self, name: str, stage: StageName | None) -> AttemptFolder:
         order = {str(known): index for index, known in enumerate(STAGES)}
@@ -93,5 +102,5 @@ class EmbeddedBackend:
                 found.append(((order[request.stage], request.attempt), folder))
         if not found:
             what = f"stage {stage} of run {name}" if stage else f"run {name}"
-            raise CommandError(f"There is no log of {what} yet; see align status {name}.")
+            raise CommandError(f"There is no log of {what} yet; see {self.command('status', name)}.")
         return max(found, key=lambda pair: pair[0])[1]

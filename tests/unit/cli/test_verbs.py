@@ -222,6 +222,11 @@ def test_a_script_must_say_that_it_means_to_delete(align: Shell) -> None:
     assert align("status", "notes")[0] == 0, "it is still there"
 
 
+def test_what_is_deleted_is_said_with_the_place_where_it_was(align: Shell) -> None:
+    align.run(Reason.GATE_FAILED, ConditionStatus.FALSE)
+    assert align("delete", "notes", "--yes")[1] == f"Deleted run notes (state folder {align.state.folder}).\n"
+
+
 def test_a_clone_can_be_run_as_it_is(align: Shell) -> None:
     align.run(Reason.GATE_FAILED, ConditionStatus.FALSE)
     _, out, _ = align("clone", "notes", "notes-2")
