@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alignment_api.exitcodes import AlignExit
 
-__all__ = ["CommandError"]
+__all__ = ["CommandError", "Unreachable"]
 
 
 class CommandError(Exception):
@@ -14,3 +14,10 @@ class CommandError(Exception):
         super().__init__(message)
         self.message = message
         self.exit_code = exit_code
+
+
+class Unreachable(CommandError):
+    """The cluster does not answer, or not now; the same question may be answered later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=AlignExit.OTHER)

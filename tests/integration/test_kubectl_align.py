@@ -14,10 +14,15 @@ from typing import Any
 
 import pytest
 import yaml
+from aiohttp import web
 
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import LABEL_RUN, LABEL_STAGE, PLURAL, StageName
+from alignment_cli import main as entry
+from alignment_cli import watching
+from alignment_cli.cluster.backend import ClusterBackend
 from alignment_cli.embedded.state import State
+from alignment_cli.errors import CommandError, Unreachable
 from support import runs
 from support.apihttp import HttpApi, serving_api
 from support.personapi import PERSON, PersonApi
@@ -33,14 +38,14 @@ class Person:
     def __init__(self, api: HttpApi, server: PersonApi, folder: Path) -> None:
         self.server = server
         self.state = State(folder / ".align")
-        self._api = api
+        self.api = api
         self._folder = folder
 
     def __call__(self, *arguments: str, tool: str = "align", **environment: str) -> tuple[int, str, str]:
         done = subprocess.run(
             [SCRIPTS / tool, *arguments],
             cwd=self._folder,
-            env={**os.environ, "KUBECONFIG": str(self._api.kubeconfig), **environment},
+            env={**os.environ, "KUBECONFIG": str(self.api.kubeconfig), **environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -50,9 +55,9 @@ class Person:
 
     def settle(self, namespace: str) -> None:
         """Make it kubectl's own namespace, as ``kubectl config set-context --current`` does."""
-        config = yaml.safe_load(self._api.kubeconfig.read_text(encoding="utf-8"))
+        config = yaml.safe_load(self.api.kubeconfig.read_text(encoding="utf-8"))
         config["contexts"][0]["context"]["namespace"] = namespace
-        self._api.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self.api.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
 
     def apply(self, name: str, reason: str = "Training", status: str = "Unknown", **more: Any) -> None:
         """A run of the cluster that stands there."""
@@ -65,7 +70,7 @@ class Person:
             "lastTransitionTime": "2026-01-05T12:00:00Z",
         }
         manifest["status"] = {"conditions": [condition], **more}
-        self._api.locked(lambda: self.server.create(PLURAL, manifest))
+        self.api.locked(lambda: self.server.create(PLURAL, manifest))
 
     def pod(self, name: str, stage: StageName, words: str | None, index: int | None = None) -> None:
         labels = {LABEL_RUN: "notes", LABEL_STAGE: str(stage)}
@@ -78,7 +83,7 @@ class Person:
             "spec": {"containers": [{"name": "stage"}]},
             "status": {"phase": "Running"},
         }
-        self._api.locked(lambda: self.server.create("pods", pod))
+        self.api.locked(lambda: self.server.create("pods", pod))
         if words is not None:
             self.server.logs[name] = words
 
@@ -114,7 +119,7 @@ def test_kubectl_finds_the_plugin(person: Person) -> None:
         env={
             **os.environ,
             "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
-            "KUBECONFIG": str(person._api.kubeconfig),
+            "KUBECONFIG": str(person.api.kubeconfig),
         },
         cwd=person._folder,
         capture_output=True,
@@ -171,21 +176,76 @@ def test_names_complete_from_the_cluster(person: Person) -> None:
 
 
 def test_a_run_that_is_not_there_is_said_in_the_clusters_words(person: Person) -> None:
-    code, _, error = person("status", "nobody", "-n", "team")
-    assert code == AlignExit.OTHER
-    assert "nobody" in error
-    assert "not found" in error
+    """With the exit code that it has on this machine: a script can tell it from a cluster that does not answer."""
+    for verb in (["status"], ["status", "--watch"], ["suspend"], ["delete", "--yes"]):
+        code, _, error = person(*verb, "nobody", "-n", "team")
+        assert code == AlignExit.REQUEST_INVALID
+        assert '"nobody" not found' in error
+        assert "kubectl align list --namespace=team" in error
 
 
 def test_a_cluster_that_does_not_answer_is_said_once(person: Person, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.yaml"
-    known = person._api.kubeconfig.read_text(encoding="utf-8")
+    known = person.api.kubeconfig.read_text(encoding="utf-8")
     nowhere.write_text(re.sub(r"(server: https?://127\.0\.0\.1):\d+", r"\1:1", known), encoding="utf-8")
     code, _, error = person("list", KUBECONFIG=str(nowhere))
     assert code == AlignExit.OTHER
     assert error.startswith("align: No cluster answers: ")
     assert "--state DIR" in error
     assert len(error.splitlines()) == 1
+
+
+def test_what_passes_is_told_from_what_stays(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the real kubectl's words for a server that starts, one that is not there, and one that says no."""
+    person.apply("notes")
+    monkeypatch.setenv("KUBECONFIG", str(person.api.kubeconfig))
+    cluster = ClusterBackend("team", None)
+    assert cluster.get("notes").metadata.name == "notes"
+    person.api.down = True
+    with pytest.raises(Unreachable, match="unable to handle the request"):
+        cluster.get("notes")
+    person.api.down = False
+    with pytest.raises(CommandError, match="not found") as refused:
+        cluster.get("nobody")
+    assert not isinstance(refused.value, Unreachable)
+    nowhere = re.sub(r":\d+\n", ":1\n", person.api.kubeconfig.read_text(encoding="utf-8"))
+    person.api.kubeconfig.write_text(nowhere, encoding="utf-8")
+    with pytest.raises(Unreachable, match="No cluster answers"):
+        cluster.get("notes")
+
+
+def test_a_watch_outlives_a_moment_without_an_api_server(
+    person: Person, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two looks fail, with one word about it; then the run has ended meanwhile."""
+    person.apply("notes")
+    looks = 0
+
+    async def restarted(request: web.Request) -> web.StreamResponse:
+        nonlocal looks
+        if request.path.endswith("/alignmentruns/notes"):
+            looks += 1
+            if looks == 4:
+                (condition,) = person.run()["status"]["conditions"]
+                ended = {"conditions": [condition | {"reason": "GateFailed", "status": "False"}]}
+                person.server.change((PLURAL, "team", "notes"), status=ended)
+            if looks in (2, 3):
+                return web.json_response({"kind": "Status", "code": 503, "message": "starting"}, status=503)
+        return await person.api.answer(request)
+
+    person.api.intercept = restarted
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.0)
+    monkeypatch.setenv("KUBECONFIG", str(person.api.kubeconfig))
+    monkeypatch.setattr(sys, "argv", ["align", "status", "notes", "--watch", "-n", "team"])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    out, error = capsys.readouterr()
+    assert (looks, ended.value.code) == (4, AlignExit.GATE_FAILED)
+    assert [line.partition(":")[2].partition(".")[0] for line in out.splitlines()] == [
+        " Training",
+        " GateFailed",
+    ]
+    assert error.count("asking again for 120 s") == 1
 
 
 def test_watching_ends_with_the_run_and_its_exit_code(person: Person) -> None:

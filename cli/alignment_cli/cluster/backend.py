@@ -1,36 +1,28 @@
 """Runs on a cluster, behind the verbs that both kinds of runs share.
 
-Everything goes through the ``kubectl`` binary: it brings the person's contexts, credentials and plug-ins,
-and it is there wherever ``kubectl align`` is.
+Everything goes through kubectl: the API server judges, and this module only says it in the words of runs.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from alignment_api.exitcodes import AlignExit
 from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
 from alignment_api.run import AlignmentRun
-from alignment_cli.backend import DEFAULT_STATE, by_kubectl, readable
+from alignment_cli.backend import readable
+from alignment_cli.cluster.kubectl import Kubectl
 from alignment_cli.errors import CommandError
 
 __all__ = ["ClusterBackend"]
 
 _RESOURCE = f"{PLURAL}.{GROUP}"
-_LOG_LINE = re.compile(r"[EWI]\d{4} \d{2}:\d{2}:\d{2}\.\d+ ")
-_UNREACHABLE = (
-    "The connection to the server",
-    "Unable to connect to the server",
-    "current-context must exist",
-)
-"""How kubectl begins when there is no cluster, or none that answers."""
+_ANSWER: Final = "--request-timeout=30s"
+"""For the question that a watch asks for hours: kubectl itself waits without end on a connection that is dead."""
 
 
 class ClusterBackend:
@@ -39,9 +31,7 @@ class ClusterBackend:
     remote = True
 
     def __init__(self, namespace: str | None, context: str | None) -> None:
-        self._options = [f"--namespace={namespace}"] if namespace else []
-        self._options += [f"--context={context}"] if context else []
-        self._context = context
+        self._kubectl = Kubectl(namespace, context)
 
     def names(self) -> list[str]:
         """See Backend."""
@@ -58,7 +48,7 @@ class ClusterBackend:
 
     def get(self, name: str) -> AlignmentRun:
         """See Backend."""
-        return _parse(json.loads(self._kubectl("get", _RESOURCE, name, "-o", "json")))
+        return _parse(json.loads(self._kubectl("get", _RESOURCE, name, "-o", "json", _ANSWER)))
 
     def change(self, name: str, **changes: Any) -> AlignmentRun:
         """See Backend. The API server checks the rules and the admission policy who may decide."""
@@ -84,14 +74,7 @@ class ClusterBackend:
             raise CommandError(f"There is no pod of {what}; see {self.command('status', name)}.")
         newest = max(pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
         options = ["--follow", "--pod-running-timeout=1h"] if follow else []
-        command = ["kubectl", *self._options, "logs", newest["metadata"]["name"], *options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None and process.stderr is not None  # noqa: S101,PT018  asked for above
-            for line in process.stdout:
-                yield line.rstrip("\n")
-            trouble = process.stderr.read().strip()
-        if process.returncode:
-            raise CommandError(trouble or "kubectl logs failed without a word", exit_code=AlignExit.OTHER)
+        yield from self._kubectl.lines("logs", newest["metadata"]["name"], *options)
 
     def going_on(self, name: str) -> str:
         """See Backend."""
@@ -99,51 +82,17 @@ class ClusterBackend:
 
     def command(self, *words: str) -> str:
         """See Backend."""
-        return shlex.join(["kubectl", "align", *words, *self._options])
+        return self._kubectl.align(*words)
 
     def place(self, run: AlignmentRun) -> str:
         """See Backend."""
-        context = self._context or self._current_context()
+        context = self._kubectl.context()
         return f"namespace {run.metadata.namespace}" + (f", context {context}" if context else "")
 
     def user(self) -> str:
         """See Backend: the name by which the API server knows the person."""
         answer = json.loads(self._kubectl("auth", "whoami", "-o", "json"))
         return str(answer["status"]["userInfo"]["username"])
-
-    def _current_context(self) -> str:
-        """Kubectl's own context; empty in a pod, which knows one cluster and gives it no name."""
-        try:
-            return self._kubectl("config", "current-context").strip()
-        except CommandError:
-            return ""
-
-    def _kubectl(self, *arguments: str) -> str:
-        try:
-            done = subprocess.run(
-                ["kubectl", *self._options, *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise CommandError(
-                "There is no kubectl on the PATH; install it for runs on a cluster, or give --state DIR for runs of "
-                "this machine."
-            ) from None
-        if done.returncode != 0:
-            raise CommandError(self._refusal(done.stderr), exit_code=AlignExit.OTHER)
-        return done.stdout
-
-    def _refusal(self, words: str) -> str:
-        """What kubectl said, without the log lines of its library, which repeat one trouble many times."""
-        lines = [line for line in words.strip().splitlines() if not _LOG_LINE.match(line)]
-        said = "\n".join(lines) or words.strip() or "kubectl failed without a word"
-        if not any(trouble in said for trouble in _UNREACHABLE):
-            return said
-        meant = bool(self._options) or by_kubectl()
-        where = "" if meant else f" There is no {DEFAULT_STATE} here; --state DIR names runs of this machine."
-        return f"No cluster answers: {said}{where}"
 
 
 def _node(pod: dict[str, Any]) -> int:

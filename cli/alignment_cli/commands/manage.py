@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -15,8 +14,6 @@ from alignment_cli.errors import CommandError
 from alignment_cli.output import Output, emit, say, show, warn
 
 __all__ = ["register"]
-
-_WATCH_SECONDS = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +57,19 @@ def status(
     context: Context = None,
     output: OutputOption = Output.TEXT,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on until the run ends; the exit code then says how.")
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Go on until the run ends or waits for a person; the exit code then says how.",
+        ),
     ] = False,
 ) -> None:
     """Show the whole story of a run on one screen.
 
-    With --watch the exit code is the one of align run: 0 published, 3 gate failed or rejected, 4 inconclusive,
-    65 bad data, 64 bad request, 1 anything else.
+    With --watch the exit code is the one of align run: 0 published, 3 gate failed or rejected, 4 inconclusive, waiting
+    for a person or suspended, 65 bad data, 64 bad request, 1 anything else. A cluster that does not answer is asked
+    again for two minutes.
     """
     backend = choose(state, namespace, context)
     if watch:
@@ -84,6 +87,7 @@ def status(
 def _watch(backend: Backend, name: str, output: Output) -> None:
     from alignment_cli.live import JsonView, LineView, TerminalView
     from alignment_cli.outcome import exit_code
+    from alignment_cli.watching import follow
 
     view = (
         JsonView(output)
@@ -93,15 +97,10 @@ def _watch(backend: Backend, name: str, output: Output) -> None:
         else LineView()
     )
     with view:
-        run = backend.get(name)
-        view.changed(run)
-        while not run.finished:
-            time.sleep(_WATCH_SECONDS)
-            before, run = run, backend.get(name)
-            if run.status != before.status or run.spec != before.spec:
-                view.changed(run)
-                if run.status.progress is not None:
-                    view.progressed(run, run.status.progress)
+        for run in follow(backend, name):
+            view.changed(run)
+            if run.status.progress is not None:
+                view.progressed(run, run.status.progress)
     raise typer.Exit(exit_code(run))
 
 

@@ -163,6 +163,7 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(align: Shell) -> N
         (Reason.GATE_FAILED, ConditionStatus.FALSE, AlignExit.GATE_FAILED),
         (Reason.REJECTED, ConditionStatus.FALSE, AlignExit.GATE_FAILED),
         (Reason.GATE_INCONCLUSIVE, ConditionStatus.FALSE, AlignExit.UNDECIDED),
+        (Reason.AWAITING_DECISION, ConditionStatus.UNKNOWN, AlignExit.UNDECIDED),
         (Reason.TOO_FEW_PAIRS, ConditionStatus.FALSE, AlignExit.DATA_INVALID),
         (Reason.REQUEST_INVALID, ConditionStatus.FALSE, AlignExit.REQUEST_INVALID),
         (Reason.STAGE_FAILED, ConditionStatus.FALSE, AlignExit.OTHER),
