@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from alignment_cli.commands.options import (
     Namespace,
     OutputOption,
     State,
+    Yes,
     as_folder,
     make_sure,
 )
@@ -25,6 +27,7 @@ from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun
+    from alignment_trainer.publishing.retention import RunFolder
 
 __all__ = ["register"]
 
@@ -87,9 +90,7 @@ def delete(
         bool,
         typer.Option("--artifacts", help="Also delete what the run has stored; published versions stay."),
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")
-    ] = False,
+    yes: Yes = False,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -124,24 +125,50 @@ def collect(
         int | None, typer.Option(help="Days for all runs (default: each run's own retentionDays).", min=1)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list.")] = False,
-    at_most: Annotated[int, typer.Option(help="Delete at most so many runs.", min=1)] = 1000,
+    at_most: Annotated[int, typer.Option(help="Delete at most so many runs, the oldest.", min=1)] = 1000,
     endpoint: Endpoint = None,
+    yes: Yes = False,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Delete the stored folders of runs older than their retention; never of a run whose version an alias points to."""
     from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
     stores = open_stores(storage_at(endpoint))
-    now = datetime.now(UTC)
     with trainer_errors():
-        from alignment_trainer.publishing.retention import collect_expired, expired_runs
+        from alignment_trainer.publishing.retention import delete_expired, expired_runs
 
-        if dry_run:
-            gone = [run.uri for run in expired_runs(uri, stores, now=now, retention_days=retention_days)]
-        else:
-            gone = list(collect_expired(uri, stores, now=now, retention_days=retention_days, at_most=at_most))
-    for folder in gone:
-        say(folder)
-    say(f"{'Would delete' if dry_run else 'Deleted'} {counted(len(gone), 'run')}.")
+        expired = expired_runs(uri, stores, now=datetime.now(UTC), retention_days=retention_days)
+        gone = chosen = expired[:at_most]
+        if output is Output.TEXT:
+            for run in chosen:
+                say(f"{run.uri}  {_amount([run])}, last written {run.newest:%Y-%m-%d}")
+        if chosen and not dry_run:
+            make_sure(f"Delete {_runs(chosen)} below {uri}?", yes=yes)
+            gone = delete_expired(chosen, stores)
+    left = len(expired) - len(chosen)
+    if output is not Output.TEXT:
+        emit({"dryRun": dry_run, "runs": [_wire(run) for run in gone], "left": left}, output)
+        return
+    say(f"{'Would delete' if dry_run else 'Deleted'} {_runs(gone)}.")
+    for run in chosen:
+        if run not in gone:
+            say(f"In use since it was listed, and kept: {run.uri}")
+    if left:
+        say(f"Left for another call (--at-most {at_most}): {counted(left, 'run')}.")
+
+
+def _runs(runs: Sequence[RunFolder]) -> str:
+    return f"{counted(len(runs), 'run')} ({_amount(runs)})"
+
+
+def _amount(runs: Sequence[RunFolder]) -> str:
+    from rich.filesize import decimal
+
+    return f"{counted(sum(run.objects for run in runs), 'object')}, {decimal(sum(run.size for run in runs))}"
+
+
+def _wire(run: RunFolder) -> dict[str, Any]:
+    return {"uri": run.uri, "objects": run.objects, "bytes": run.size, "newest": run.newest.isoformat()}
 
 
 def _folder(run: AlignmentRun) -> str:

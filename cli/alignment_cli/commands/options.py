@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ __all__ = [
     "Namespace",
     "OutputOption",
     "State",
+    "Yes",
     "as_folder",
     "as_folders",
     "as_uri",
@@ -58,7 +60,7 @@ def as_folders(texts: list[str] | None) -> list[str] | None:
 
 
 def make_sure(question: str, *, yes: bool) -> None:
-    """Ask before something is gone for good. yes: it was said beforehand; a script must say it.
+    """Ask before something is gone for good, beside what machines read. yes: it was said beforehand; a script must say it.
 
     Raises CommandError where nobody can be asked, typer.Exit where they do not want it.
     """
@@ -66,7 +68,10 @@ def make_sure(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise CommandError(f"{question} There is no terminal to ask on; --yes says so beforehand.")
-    if not typer.confirm(question):
+    # Not typer's err=True: it leaves the last blank of the question on standard output, and YAML does not bear it.
+    with contextlib.redirect_stdout(sys.stderr):
+        sure = typer.confirm(question)
+    if not sure:
         raise typer.Exit(AlignExit.OTHER)
 
 
@@ -78,6 +83,9 @@ State = Annotated[
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of a run on a cluster.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl context of the cluster.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")
+]
 Endpoint = Annotated[
     str | None, typer.Option("--endpoint", help="Endpoint of an S3-compatible store, e.g. a forwarded port.")
 ]

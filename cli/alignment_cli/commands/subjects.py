@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignment_cli.commands.options import Endpoint, OutputOption, as_folder, as_folders, make_sure
+from alignment_cli.commands.options import Endpoint, OutputOption, Yes, as_folder, as_folders, make_sure
 from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
@@ -81,9 +81,7 @@ def erase(
     publish: _Publish = None,
     endpoint: Endpoint = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal to ask on.")
-    ] = False,
+    yes: Yes = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Take a record, person or group out of all that runs have stored, and keep it out of later runs.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +155,94 @@ def test_an_erasure_says_what_it_did_and_a_trace_finds_nothing_more(artifacts: s
 # gc
 
 
-def test_gc_lists_what_is_older_than_the_retention_and_deletes_it(artifacts: str) -> None:
-    import os
-    from pathlib import Path
-    from urllib.parse import urlsplit
+@pytest.fixture
+def expired(tmp_path: Path) -> str:
+    """Artifacts of three runs without an alias, of 2 objects and 30 bytes each; the older, the higher the number."""
+    for number in (1, 2, 3):
+        folder = tmp_path / "artifacts" / "runs" / "team" / f"r{number}-1"
+        for name, size in (("data/train.parquet", 20), ("results/prepare.json", 10)):
+            path = folder / name
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"x" * size)
+            os.utime(path, (1e9 - number * 86400, 1e9 - number * 86400))
+    return (tmp_path / "artifacts").as_uri() + "/"
 
-    assert "Would delete 0 runs." in align("gc", artifacts, "--retention-days", "30", "--dry-run").stdout
-    for path in Path(urlsplit(artifacts).path).rglob("*"):
+
+def kept(artifacts: str) -> list[str]:
+    return sorted(path.name for path in Path(artifacts.removeprefix("file://")).glob("runs/team/*"))
+
+
+def test_gc_lists_what_is_older_than_the_retention_and_deletes_it(artifacts: str) -> None:
+    assert "Would delete 0 runs" in align("gc", artifacts, "--retention-days", "30", "--dry-run").stdout
+    assert "Deleted 0 runs" in align("gc", artifacts, "--retention-days", "30").stdout
+    for path in Path(artifacts.removeprefix("file://")).rglob("*"):
         os.utime(path, (0, 0))
     dry = align("gc", artifacts, "--retention-days", "30", "--dry-run")
-    assert "Would delete 1 run." in dry.stdout
-    assert "Deleted 1 run." in align("gc", artifacts, "--retention-days", "30").stdout
+    assert "Would delete 1 run (" in dry.stdout
+    assert "Deleted 1 run (" in align("gc", artifacts, "--retention-days", "30", "--yes").stdout
     assert "0 snapshots searched" in align("trace", "e1", "--artifacts", artifacts).stdout
+
+
+def test_gc_deletes_nothing_where_nobody_can_be_asked(expired: str) -> None:
+    done = align("gc", expired)
+    assert isinstance(done.exception, CommandError)
+    assert f"Delete 3 runs (6 objects, 90 bytes) below {expired}?" in done.exception.message
+    assert "--yes" in done.exception.message
+    assert kept(expired) == ["r1-1", "r2-1", "r3-1"]
+
+
+def test_a_dry_run_of_gc_shows_what_the_call_itself_will_do(expired: str) -> None:
+    dry = align("gc", expired, "--at-most", "2", "--dry-run").stdout
+    assert dry.splitlines() == [
+        f"{expired}runs/team/r3-1/  2 objects, 30 bytes, last written 2001-09-06",
+        f"{expired}runs/team/r2-1/  2 objects, 30 bytes, last written 2001-09-07",
+        "Would delete 2 runs (4 objects, 60 bytes).",
+        "Left for another call (--at-most 2): 1 run.",
+    ]
+    assert kept(expired) == ["r1-1", "r2-1", "r3-1"]
+    done = align("gc", expired, "--at-most", "2", "--yes").stdout
+    assert done == dry.replace("Would delete", "Deleted")
+    assert kept(expired) == ["r1-1"]
+
+
+def test_gc_for_programs_says_the_same_dry_or_not(expired: str) -> None:
+    dry = wire(align("gc", expired, "--at-most", "1", "--dry-run", "-o", "json"))
+    assert dry == {
+        "dryRun": True,
+        "runs": [
+            {
+                "uri": f"{expired}runs/team/r3-1/",
+                "objects": 2,
+                "bytes": 30,
+                "newest": "2001-09-06T01:46:40+00:00",
+            }
+        ],
+        "left": 2,
+    }
+    assert wire(align("gc", expired, "--at-most", "1", "--yes", "-o", "json")) == dry | {"dryRun": False}
+
+
+# asking
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, []), ("n", 1, ["r1-1", "r2-1", "r3-1"])])
+def test_a_question_stays_out_of_what_machines_read(
+    expired: str, answer: str, code: int, left: list[str]
+) -> None:
+    """Else ``-o yaml > file`` waits for an answer to what nobody sees, and writes no YAML."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "alignment_cli.main", "gc", expired, "-o", "yaml"],
+        stdin=follower,
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        text=True,
+    ) as process:
+        os.close(follower)
+        os.write(leader, f"{answer}\n".encode())
+        out, _ = process.communicate(timeout=60)
+    assert b"Delete 3 runs (6 objects, 90 bytes)" in os.read(leader, 4096)
+    os.close(leader)
+    assert process.returncode == code
+    assert out.startswith("dryRun: false\nruns:\n") if code == 0 else out == ""
+    assert kept(expired) == left

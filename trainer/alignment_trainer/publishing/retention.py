@@ -22,7 +22,7 @@ from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import delete_folder
 from alignment_trainer.storage.store import ObjectStore
 
-__all__ = ["RunFolder", "collect_expired", "expired_runs", "run_folders"]
+__all__ = ["RunFolder", "collect_expired", "delete_expired", "expired_runs", "run_folders"]
 
 StoreOf = Callable[[str], ObjectStore]
 _SHORTEST: Final = timedelta(days=1)
@@ -67,13 +67,30 @@ def expired_runs(
     retention_days: int | None = None,
     keep: Iterable[str] = (),
 ) -> tuple[RunFolder, ...]:
-    """Runs that may go. retention_days: for all of them; None: each run's own. keep: URIs that stay whatever their age."""
+    """Runs that may go, oldest first.
+
+    retention_days: for all of them; None: each run's own. keep: URIs that stay whatever their age.
+    """
     kept = set(keep)
-    return tuple(
+    expired = (
         run
         for run in run_folders(artifacts_uri, stores)
         if run.uri not in kept and _over(run, now, retention_days, stores) and not _in_use(run, stores)
     )
+    return tuple(sorted(expired, key=lambda run: run.newest))
+
+
+def delete_expired(runs: Iterable[RunFolder], stores: StoreOf) -> tuple[RunFolder, ...]:
+    """Delete what :func:`expired_runs` found; returns what is gone.
+
+    What has been written to or pointed to since stays: between the two a person was asked, who may have taken long.
+    """
+    gone = []
+    for run in runs:
+        if not _written_since(run, stores) and not _in_use(run, stores):
+            delete_folder(stores(run.uri), run.uri)
+            gone.append(run)
+    return tuple(gone)
 
 
 def collect_expired(
@@ -87,10 +104,11 @@ def collect_expired(
 ) -> tuple[str, ...]:
     """Delete runs that may go, oldest first, ``at_most`` of them; returns their URIs."""
     expired = expired_runs(artifacts_uri, stores, now=now, retention_days=retention_days, keep=keep)
-    oldest = sorted(expired, key=lambda run: run.newest)[:at_most]
-    for run in oldest:
-        delete_folder(stores(run.uri), run.uri)
-    return tuple(run.uri for run in oldest)
+    return tuple(run.uri for run in delete_expired(expired[:at_most], stores))
+
+
+def _written_since(run: RunFolder, stores: StoreOf) -> bool:
+    return any(info.modified is None or info.modified > run.newest for info in stores(run.uri).list(run.uri))
 
 
 def _over(run: RunFolder, now: datetime, days: int | None, stores: StoreOf) -> bool:

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from alignment_trainer.models.aliases import set_alias
-from alignment_trainer.publishing.retention import collect_expired, expired_runs, run_folders
+from alignment_trainer.publishing.retention import (
+    collect_expired,
+    delete_expired,
+    expired_runs,
+    run_folders,
+)
 from alignment_trainer.publishing.stage import run
 from alignment_trainer.runtime.results import store_result
 from alignment_trainer.storage.folders import list_folder
@@ -106,5 +111,16 @@ def test_run_behind_an_alias_or_behind_its_last_move_stays(tmp_path: Path, artif
         age(work.folder, 1000)
     assert expired(artifacts) == ["one-12345678"]
     publish = works[0].request.spec.publish.uri
+    found = expired_runs(artifacts, stores, now=NOW, retention_days=90)
     set_alias(publish, "previous", "one-12345678", stores(publish), now=NOW)
     assert expired(artifacts) == []
+    assert delete_expired(found, stores) == (), "an alias was moved to it after it was found"
+
+
+def test_run_that_is_written_to_after_it_was_found_stays(artifacts: str) -> None:
+    for name in ("a-1", "b-1"):
+        old_object(artifacts + f"runs/team/{name}/x", 100)
+    found = expired_runs(artifacts, stores, now=NOW, retention_days=90)
+    old_object(artifacts + "runs/team/a-1/checkpoint", 0)
+    assert [run.version for run in delete_expired(found, stores)] == ["b-1"]
+    assert [run.version for run in run_folders(artifacts, stores)] == ["a-1"]
