@@ -75,11 +75,11 @@ class Estimate:
 class RunSummary:
     """What metrics tell of a run.
 
-    target: URI of the alias it publishes to; since: when Succeeded last changed, seconds since 1970; criterion: the
-    first blocking one of the verdict; stage_seconds: running time by stage, in the order of STAGES, None for a stage
-    that has not finished; progress: share of the running stage that is done, 0 to 1; metrics: those of TOLD that were
-    measured; rows: how many met each of FATES, empty before prepare has ended; cadence: planned seconds between two
-    decisions.
+    target: URI of the alias it publishes to; created: when it was made; since: when Succeeded came to its status, 0
+    before the first look; both in seconds since 1970; criterion: the first blocking one of the verdict; stage_seconds:
+    running time by stage, in the order of STAGES, None for a stage that has not finished; progress: share of the
+    running stage that is done, 0 to 1; metrics: those of TOLD that were measured; rows: how many met each of FATES,
+    empty before prepare has ended; cadence: planned seconds between two decisions.
     """
 
     model: str
@@ -87,6 +87,7 @@ class RunSummary:
     target: str
     status: str
     reason: str
+    created: float
     since: float
     metrics: Mapping[MetricName, Estimate]
     criterion: str
@@ -328,6 +329,7 @@ def _summary(raw: Json, status: Json) -> RunSummary:
         target=f"{publish.get('uri', '').rstrip('/')}/aliases/{publish.get('alias', 'champion')}",
         status=succeeded.get("status", "Unknown"),
         reason=succeeded.get("reason", ""),
+        created=_seconds(raw["metadata"].get("creationTimestamp")),
         since=_seconds(succeeded.get("lastTransitionTime")),
         metrics={name: found for name in TOLD if (found := _estimate(metrics.get(name))) is not None},
         criterion=str(criterion.get("metric", "")),

@@ -71,6 +71,8 @@ SERIES: Final = (
            "How many verdicts in a row, counted from the newest, were Failed."),
     Series("alignment_target_cadence_seconds", "gauge", _TARGET,
            "Planned time between two decisions: a year over gate.errorBudget.decisionsPerYear of the newest run."),
+    Series("alignment_target_first_run_timestamp_seconds", "gauge", _TARGET,
+           "When the oldest run that exists was made, in seconds since 1970."),
     Series("alignment_target_newest_info", "gauge", (*_TARGET, "name", "reason"),
            "Always 1: the newest finished run and how it ended."),
     Series("alignment_target_champion_info", "gauge", (*_TARGET, "name"),

@@ -39,6 +39,7 @@ def _target(newest_first: Sequence[RunRecord]) -> Iterator[tuple[str, tuple[str,
     """Rows of one target: the series' name without its prefix, labels beyond the target's, value."""
     summaries = [run.summary for run in newest_first]
     yield "cadence_seconds", (), summaries[0].cadence
+    yield "first_run_timestamp_seconds", (), min(summary.created for summary in summaries)
     yield "failed_verdicts", (), float(_failed_in_a_row(summaries))
     evaluated = next((summary for summary in summaries if summary.metrics), None)
     if evaluated is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ def run(
 ) -> RunRecord:
     """A run that ended on a day of January, of as full a status as there is."""
     raw = runs.manifest(name, **spec)
-    raw["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": str(day)}
-    ended = f"2026-01-{day:02d}T12:00:00Z"
+    made, ended = f"2026-01-{day:02d}T10:00:00Z", f"2026-01-{day:02d}T12:00:00Z"
+    raw["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": str(day), "creationTimestamp": made}
     metrics = [
         {"name": str(metric), "estimate": accuracy, "low": accuracy - 0.1, "high": accuracy + 0.1}
         for metric in TOLD
@@ -112,6 +113,13 @@ def test_the_cadence_is_what_the_error_budget_plans() -> None:
     assert told([run()], "cadence_seconds") == {(): pytest.approx(365 * 86400 / 52)}
     daily = run(gate={"errorBudget": {"decisionsPerYear": 365}})
     assert told([daily], "cadence_seconds") == {(): pytest.approx(86400)}
+
+
+def test_the_first_run_is_the_oldest_that_exists() -> None:
+    members = [run("b", day=2), run("a", day=1, reason="GateFailed", status="False")]
+    first = datetime(2026, 1, 1, 10, tzinfo=UTC).timestamp()
+    assert told(members, "first_run_timestamp_seconds") == {(): first}
+    assert told(members[:1], "first_run_timestamp_seconds") == {(): first + 86400}
 
 
 def test_the_limit_is_told_where_the_spec_sets_one() -> None:
