@@ -150,8 +150,8 @@ def _each(runs: tuple[RunRecord, ...]) -> Iterator[str]:
         lambda run: run.summary.target,
     )
     yield told(
-        "alignment_run_condition",
-        lambda _: 1.0,
+        "alignment_run_condition_timestamp_seconds",
+        lambda run: run.summary.since or None,
         lambda _: "Succeeded",
         lambda run: run.summary.status,
         lambda run: run.summary.reason,

@@ -32,8 +32,9 @@ SERIES: Final = (
     # -- one run ------------------------------------------------------------------------------------
     Series("alignment_run_info", "gauge", (*_RUN, "method", "model", "target"),
            "Always 1: the run's method, its model's URI and the alias it publishes to.", per_run=True),
-    Series("alignment_run_condition", "gauge", (*_RUN, "type", "status", "reason"),
-           "Always 1: status and reason of the condition Succeeded, which sums the run up.", per_run=True),
+    Series("alignment_run_condition_timestamp_seconds", "gauge", (*_RUN, "type", "status", "reason"),
+           "Status and reason of the condition Succeeded, which sums the run up; the value is when it came to this"
+           " status, in seconds since 1970.", per_run=True),
     Series("alignment_run_progress_ratio", "gauge", (*_RUN, "stage"),
            "Share of the running stage that is done, until the run has a verdict.", per_run=True),
     Series("alignment_run_preference_accuracy_ratio", "gauge", _RUN,

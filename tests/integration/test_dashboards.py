@@ -140,13 +140,17 @@ def test_the_recorded_story_is_the_one_that_happened(world: World) -> None:
     assert one("alignment_target_champion_info")["metric"]["name"] == "published"
     assert one("alignment_target_newest_info")["metric"]["reason"] == "GateFailed"
     assert one("alignment_target_failed_verdicts > 0")["value"][1] == "1"
-    assert one('alignment:run_condition{name="at-work"}')["metric"]["reason"] == "Training"
+    at_work = one('alignment_run_condition_timestamp_seconds{name="at-work"}')
+    assert at_work["metric"]["reason"] == "Training"
+    first = one("alignment_target_first_run_timestamp_seconds")
+    assert 0 < float(first["value"][1]) <= float(at_work["value"][1])
 
 
 def test_a_run_has_ten_series_at_most_and_takes_them_along(world: World) -> None:
     world.apply("short-lived")
     world.until("short-lived", "Published")
-    count = 'count by (name) ({__name__=~"alignment_run_.*", namespace="team"})'
+    # What rules record of a run counts as well.
+    count = 'count by (name) ({__name__=~"alignment(_run_|:).*", namespace="team", name!=""})'
     world.prometheus.wait(f'{count} and on (name) alignment_run_gate_threshold{{name="short-lived"}}')
     assert all(float(row["value"][1]) <= 10 for row in world.prometheus.query(count))
     world.api.locked(lambda: world.api.server.remove((PLURAL, "team", "short-lived")))

@@ -91,7 +91,10 @@ def test_values_come_from_the_status() -> None:
     assert found[f"alignment_run_preference_accuracy_confidence_high_ratio{{{where}}}"] == 0.65
     assert found[f"alignment_run_gate_estimate{{metric=editBurden,{where}}}"] == -0.07
     assert found[f"alignment_run_gate_threshold{{metric=editBurden,{where}}}"] == 0.0
-    assert found[f"alignment_run_condition{{{where},reason=Published,status=True,type=Succeeded}}"] == 1.0
+    ended = (
+        f"alignment_run_condition_timestamp_seconds{{{where},reason=Published,status=True,type=Succeeded}}"
+    )
+    assert found[ended] == 1767614400.0
     assert found["alignment_runs{namespace=team,reason=Published,status=True}"] == 1.0
     assert found["alignment_stage_duration_seconds_bucket{le=60,stage=train}"] == 1.0
     assert found["alignment_stage_duration_seconds_bucket{le=30,stage=train}"] == 0.0
