@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from alignment_api.conditions import ConditionStatus
 from alignment_api.metrics import MetricName
 from alignment_api.names import STAGES
-from alignment_operator.records import Estimate, RunRecord
+from alignment_operator.records import Estimate, RunRecord, RunSummary
 from alignment_operator.series import SERIES, Series
 from alignment_operator.targets import target_rows
 
@@ -158,7 +158,7 @@ def _each(runs: tuple[RunRecord, ...]) -> Iterator[str]:
     )
     yield told(
         "alignment_run_progress_ratio",
-        lambda run: None if run.summary.criterion else run.summary.progress,
+        lambda run: run.summary.progress,
         lambda run: run.summary.stage,
     )
     yield from interval(
@@ -168,12 +168,19 @@ def _each(runs: tuple[RunRecord, ...]) -> Iterator[str]:
     yield from interval("alignment_run_win_rate", lambda run: run.summary.metrics.get(MetricName.WIN_RATE))
     yield told(
         "alignment_run_gate_estimate",
-        lambda run: run.summary.criterion_estimate,
+        _quiet(lambda summary: summary.criterion_estimate),
         lambda run: run.summary.criterion,
     )
     yield told(
-        "alignment_run_gate_threshold", lambda run: run.summary.threshold, lambda run: run.summary.criterion
+        "alignment_run_gate_threshold",
+        _quiet(lambda summary: summary.threshold),
+        lambda run: run.summary.criterion,
     )
+
+
+def _quiet(value: Callable[[RunSummary], float | None]) -> Callable[[RunRecord], float | None]:
+    """A value that gives way to a progress: while publish copies, the verdict's two series would be one too many."""
+    return lambda run: value(run.summary) if run.summary.progress is None else None
 
 
 def _label(name: str, value: str) -> str:

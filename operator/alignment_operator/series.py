@@ -36,7 +36,7 @@ SERIES: Final = (
            "Status and reason of the condition Succeeded, which sums the run up; the value is when it came to this"
            " status, in seconds since 1970.", per_run=True),
     Series("alignment_run_progress_ratio", "gauge", (*_RUN, "stage"),
-           "Share of the running stage that is done, until the run has a verdict.", per_run=True),
+           "Share of the running stage that is done; only while a stage tells it.", per_run=True),
     Series("alignment_run_preference_accuracy_ratio", "gauge", _RUN,
            "Preference accuracy on the holdout, candidate against champion.", per_run=True),
     Series("alignment_run_preference_accuracy_confidence_low_ratio", "gauge", _RUN,
@@ -50,9 +50,10 @@ SERIES: Final = (
     Series("alignment_run_win_rate_confidence_high_ratio", "gauge", _RUN,
            "Upper end of its 95 % interval.", per_run=True),
     Series("alignment_run_gate_estimate", "gauge", (*_RUN, "metric"),
-           "Estimate of the verdict's first blocking criterion, in the metric's own unit.", per_run=True),
+           "Estimate of the verdict's first blocking criterion, in the metric's own unit; not while a stage tells its"
+           " progress.", per_run=True),
     Series("alignment_run_gate_threshold", "gauge", (*_RUN, "metric"),
-           "Its limit, where the run's spec sets one.", per_run=True),
+           "Its limit, where the run's spec sets one; not while a stage tells its progress.", per_run=True),
     # -- all runs -----------------------------------------------------------------------------------
     Series("alignment_runs", "gauge", ("namespace", "status", "reason"),
            "Number of runs by status and reason of the condition Succeeded."),

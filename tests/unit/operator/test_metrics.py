@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from alignment_operator.metrics import Metrics, OperatorState
@@ -30,11 +31,20 @@ EVALUATED: dict[str, Any] = {
     "verdict": {
         "criteria": [{"name": "edits", "metric": "editBurden", "mode": "Blocking", "estimate": -0.07}]
     },
-    "progress": {"stage": "train", "percent": 50},
     "data": {"rows": 10, "pairs": 9, "invalid": 1},
 }
+PUBLISHING: dict[str, Any] = EVALUATED | {
+    "conditions": [
+        {
+            "type": "Succeeded",
+            "status": "Unknown",
+            "reason": "Publishing",
+            "lastTransitionTime": "2026-01-05T11:00:00Z",
+        }
+    ],
+    "progress": {"stage": "publish", "step": 3, "steps": 4, "percent": 75},
+}
 GATE = {"criteria": [{"name": "edits", "metric": "editBurden", "maximum": 0.0}]}
-
 
 VALUES: dict[str, float | dict[str, float]] = {
     "alignment_operator_leader": 1.0,
@@ -66,7 +76,7 @@ def values(text: str) -> dict[str, float]:
 
 
 def test_a_scrape_gives_exactly_what_the_table_lists() -> None:
-    running = run(6, name="second", uid="run-2", status={"progress": {"stage": "train", "percent": 50}})
+    running = run(6, name="second", uid="run-2", status=PUBLISHING)
     text = scrape(run(5, status=EVALUATED, gate=GATE), running)
     own = [line for line in text.splitlines() if line.startswith("# TYPE alignment_")]
     told = {line.split()[2] for line in own}
@@ -103,12 +113,23 @@ def test_values_come_from_the_status() -> None:
     assert last == 1767614400.0
 
 
-def test_no_run_has_more_series_than_promised() -> None:
-    text = scrape(run(5, status=EVALUATED, gate=GATE))
+def test_a_publish_tells_how_far_it_is_in_place_of_its_gate() -> None:
+    found = values(scrape(run(5, status=PUBLISHING, gate=GATE)))
+    assert found["alignment_run_progress_ratio{name=notes,namespace=team,stage=publish}"] == 0.75
+    assert not [name for name in found if name.startswith("alignment_run_gate_")]
+
+
+def test_a_run_that_was_not_looked_at_has_no_time_of_its_condition() -> None:
+    assert "alignment_run_condition_timestamp_seconds{" not in scrape(run(5))
+
+
+@pytest.mark.parametrize("status", [EVALUATED, PUBLISHING], ids=["published", "publishing"])
+def test_no_run_has_more_series_than_promised(status: dict[str, Any]) -> None:
+    text = scrape(run(5, status=status, gate=GATE))
     per_run = {series.name for series in SERIES if series.per_run}
     names = [line.split("{")[0] for line in text.splitlines() if line.startswith("alignment_run_")]
     assert set(names) <= per_run
-    assert len(names) == MAXIMUM_PER_RUN
+    assert len(names) <= MAXIMUM_PER_RUN
     assert max(Counter(names).values()) == 1
 
 

@@ -52,8 +52,9 @@ def run(
             "holdout": 20,
             "dropped": {"joined": 7, "tooLong": 3},
         },
-        "progress": {"stage": "train", "step": 1, "steps": 3, "percent": 33, "updatedTime": ended},
     }
+    if status == "Unknown":
+        raw["status"]["progress"] = {"stage": "train", "step": 1, "steps": 3, "percent": 33}
     if accuracy is not None:
         criterion = {"name": "edits", "metric": "editBurden", "result": "Passed", "estimate": -0.1}
         raw["status"]["verdict"] = {"result": "Passed", "criteria": [criterion]}

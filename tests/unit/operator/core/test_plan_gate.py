@@ -8,7 +8,8 @@ import pytest
 
 from alignment_api.conditions import ConditionType, Reason
 from alignment_api.names import STAGES
-from support.runs import FAILED, INCONCLUSIVE, run
+from alignment_api.status import ProgressStatus
+from support.runs import FAILED, INCONCLUSIVE, at, run
 
 from .world import APPROVE, REJECT, World, with_gate
 
@@ -54,6 +55,20 @@ def test_a_person_is_waited_for_and_obeyed(gate: dict[str, Any], evidence: dict[
     gate_passed = world.run.status.condition(ConditionType.GATE_PASSED)
     assert gate_passed is not None
     assert gate_passed.reason is Reason.APPROVED
+
+
+def test_progress_is_told_while_a_stage_runs_and_not_while_a_person_is_waited_for() -> None:
+    world = World(run(gate={"approval": "Manual"}))
+    world.through(PREPARE, TRAIN)
+    world.begin("notes-evaluate-1")
+    reading = ProgressStatus(stage=EVALUATE, step=1, steps=3, percent=33, updated_time=at(0))
+    world.progress = reading
+    world.look()
+    assert world.run.status.progress == reading
+    world.succeed("notes-evaluate-1")
+    world.look()
+    assert world.reason is Reason.AWAITING_DECISION
+    assert world.run.status.progress is None
 
 
 def test_a_rejection_ends_the_run_with_its_reason() -> None:

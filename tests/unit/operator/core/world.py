@@ -9,6 +9,7 @@ from alignment_api.conditions import ConditionType, Reason
 from alignment_api.names import StageName
 from alignment_api.run import AlignmentRun
 from alignment_api.stage import StageFailure, StageRequest
+from alignment_api.status import ProgressStatus
 from alignment_operator.core.actions import Plan, StartStage, StopStage
 from alignment_operator.core.observed import Attempt, AttemptState, Leftover, Observed
 from alignment_operator.core.plan import plan
@@ -31,11 +32,17 @@ class World:
         self.refusal = ""
         self.foreign: frozenset[str] = frozenset()
         self.leftovers: tuple[Leftover, ...] = ()
+        self.progress: ProgressStatus | None = None
 
     def look(self, *, write_status: bool = True) -> Plan:
         """One reconcile. write_status: False plays a crash between acting and writing."""
         seen = Observed(
-            self.run, tuple(self.attempts.values()), self.foreign, self.refusal, leftovers=self.leftovers
+            self.run,
+            tuple(self.attempts.values()),
+            self.foreign,
+            self.refusal,
+            progress=self.progress,
+            leftovers=self.leftovers,
         )
         planned = plan(seen, at(self.seconds))
         for action in planned.actions:
