@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tools.dashboards.__main__ import DASHBOARDS
 from tools.dashboards.panels import substituted
 
@@ -28,7 +30,7 @@ from support.apiserver import ApiServer
 from support.documents import ROOT
 from support.kubelet import Kubelet
 from support.operator_process import operating, stepping
-from support.prometheus import Prometheus, required, running
+from support.prometheus import Prometheus, promtool, required, running
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         stack.enter_context(stepping(api, kubelet))
         operator = stack.enter_context(operating(folder, api, progress_seconds="0.5"))
         targets = {"alignment-operator": [operator], "alignment-stages": [f"{address}:8081"]}
-        labels = {"alignment-stages": {"pod": "at-work-train-1-0"}}
+        labels = {"alignment-stages": {"namespace": "team", "pod": "at-work-train-1-0"}}
         prometheus = stack.enter_context(running(folder, targets, [RULES], labels=labels))
         world = World(prometheus, api, kubelet)
         prometheus.wait("alignment_operator_leader == 1")  # rates need a scrape from before anything happened
@@ -112,6 +114,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def asked(expression: str) -> str:
     return substituted(expression, TARGET, rates_over="5m")
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_is_empty_where_nothing_is_scraped(tmp_path: Path, name: str) -> None:
+    queries = [
+        target["expr"] for panel in DASHBOARDS[name]()["panels"] for target in panel.get("targets", ())
+    ]
+    nothing = [{"expr": asked(query), "eval_time": "10m"} for query in queries]
+    cases = {"tests": [{"interval": "1m", "input_series": [], "promql_expr_test": nothing}]}
+    (tmp_path / "cases.yaml").write_text(yaml.safe_dump(cases), encoding="utf-8")
+    promtool("test", "rules", tmp_path / "cases.yaml")
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)

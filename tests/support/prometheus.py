@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -23,7 +24,7 @@ from tools.cluster.prometheus import Unavailable, binary
 
 from support.serving import free_port, serving
 
-__all__ = ["Prometheus", "required", "running"]
+__all__ = ["Prometheus", "promtool", "required", "running"]
 
 
 def required(name: str) -> Path:
@@ -34,6 +35,15 @@ def required(name: str) -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI needs {name}: {reason}")
         pytest.skip(f"no {name}: {reason}")
+
+
+def promtool(*arguments: str | Path) -> str:
+    """What promtool says; its refusal fails the test."""
+    done = subprocess.run(
+        [required("promtool"), *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @dataclass(frozen=True)

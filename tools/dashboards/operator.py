@@ -10,6 +10,8 @@ __all__ = ["build"]
 
 _OURS = "and on (instance, job) alignment_operator_build_info"
 """Series of every process have these names; ours are those beside the build's."""
+_NONE = "0 * max(alignment_operator_build_info)"
+"""Nothing of the kind has happened; without an operator that is scraped it is no value either: nobody knows."""
 
 
 def _now() -> tuple[Panel, ...]:
@@ -57,7 +59,11 @@ def _now() -> tuple[Panel, ...]:
             "Failing reconciliations",
             "Share of the reconciliations of ten minutes that failed.",
             "percentunit",
-            Query("alignment:reconcile_failures:ratio_rate10m or vector(0)", "share"),
+            Query(
+                'sum(rate(alignment_operator_reconcile_total{result!="done"}[10m])) '
+                f"/ (sum(rate(alignment_operator_reconcile_total[10m])) > 0) or {_NONE}",
+                "share",
+            ),
             height=5,
             thresholds=((None, "green"), (0.01, "yellow"), (0.05, "red")),
         ),
@@ -119,7 +125,11 @@ def _keeping_up() -> tuple[Panel, ...]:
                     "(rate(alignment_operator_reconcile_duration_seconds_bucket[$__rate_interval])))",
                     "p50",
                 ),
-                Query("alignment:reconcile_duration_seconds:p99_rate5m", "p99"),
+                Query(
+                    "histogram_quantile(0.99, sum by (le) "
+                    "(rate(alignment_operator_reconcile_duration_seconds_bucket[$__rate_interval])))",
+                    "p99",
+                ),
             ),
             minimum=0,
         ),
@@ -133,7 +143,12 @@ def _talking() -> tuple[Panel, ...]:
             "API requests",
             "Requests to the API server per second, by what was asked for.",
             "reqps",
-            (Query("sum by (verb, resource) (alignment:api_requests:rate5m)", "{{verb}} {{resource}}"),),
+            (
+                Query(
+                    "sum by (verb, resource) (rate(alignment_operator_api_requests_total[$__rate_interval]))",
+                    "{{verb}} {{resource}}",
+                ),
+            ),
             width=8,
             custom={"stacking": {"mode": "normal"}, "fillOpacity": 30},
             minimum=0,
@@ -145,8 +160,8 @@ def _talking() -> tuple[Panel, ...]:
             "reqps",
             (
                 Query(
-                    'sum by (code) (alignment:api_requests:rate5m{code!~"2.."}) '
-                    'or on () label_replace(vector(0), "code", "none", "", "")',
+                    'sum by (code) (rate(alignment_operator_api_requests_total{code!~"2.."}[$__rate_interval])) '
+                    f'or on () label_replace({_NONE}, "code", "none", "", "")',
                     "{{code}}",
                 ),
             ),

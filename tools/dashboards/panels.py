@@ -46,7 +46,8 @@ class Panel:
     """A panel. kind: Grafana's type; unit: Grafana's name of it; width, height: in grid cells.
 
     options, custom: Grafana's own, on top of the defaults here; overrides: (name of a series, properties);
-    mappings, thresholds, minimum, maximum: of the values.
+    thresholds, minimum, maximum: of the values; since: how far back it looks, such as ``6h``, where that is not as far as
+    the dashboard.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Panel:
     minimum: float | None = None
     maximum: float | None = None
     transformations: tuple[Json, ...] = ()
+    since: str | None = None
 
     def to_json(self, number: int, x: int, y: int) -> Json:
         """As Grafana stores it."""
@@ -78,6 +80,7 @@ class Panel:
             defaults["min"] = self.minimum
         if self.maximum is not None:
             defaults["max"] = self.maximum
+        looks_back = {"timeFrom": self.since} if self.since else {}
         return {
             "id": number,
             "type": self.kind,
@@ -98,6 +101,7 @@ class Panel:
             },
             "options": self.options,
             "transformations": list(self.transformations),
+            **looks_back,
         }
 
 
