@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tools.dashboards.__main__ import DASHBOARDS
+from tools.docsgen.values import keys
 
 from alignment_operator.series import SERIES
 from support.documents import ROOT
-from support.prometheus import required
+from support.prometheus import promtool
 
-RULES = ROOT / "charts" / "alignment-operator" / "files" / "rules.yaml"
+CHART = ROOT / "charts" / "alignment-operator"
+RULES = CHART / "files" / "rules.yaml"
 CASES = ROOT / "tests" / "data" / "prometheus" / "alerts_test.yaml"
 
 
@@ -25,15 +25,14 @@ def groups() -> list[dict[str, Any]]:
 
 
 ALERTS = [rule for group in groups() for rule in group["rules"] if "alert" in rule]
+RECORDED = [rule for group in groups() for rule in group["rules"] if "record" in rule]
 NAMED = [rule["alert"] for rule in ALERTS]
 
 
-def promtool(*arguments: str | Path) -> str:
-    done = subprocess.run(
-        [required("promtool"), *arguments], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def read_per_run(rule: dict[str, Any]) -> set[str]:
+    """The series of single runs that a rule reads."""
+    words = set(re.findall(r"\w+", rule["expr"]))
+    return {series.name for series in SERIES if series.per_run and series.name in words}
 
 
 def test_promtool_accepts_the_rules() -> None:
@@ -78,12 +77,21 @@ def test_rules_read_only_series_that_the_operator_exports() -> None:
 
 
 def test_what_is_recorded_is_read() -> None:
-    expressions = [rule["expr"] for group in groups() for rule in group["rules"]]
-    expressions += [
-        target["expr"]
-        for build in DASHBOARDS.values()
-        for panel in build()["panels"]
-        for target in panel.get("targets", ())
-    ]
-    for name in (rule["record"] for group in groups() for rule in group["rules"] if "record" in rule):
-        assert any(name in expression for expression in expressions), f"nobody reads {name}"
+    for name in (rule["record"] for rule in RECORDED):
+        assert any(name in alert["expr"] for alert in ALERTS), f"nobody reads {name}"
+
+
+def test_nothing_is_recorded_by_run() -> None:
+    for rule in RECORDED:
+        assert not read_per_run(rule), f"{rule['record']} would be one series more for each run"
+
+
+def test_what_needs_the_series_per_run_is_said_where_they_are_switched_off() -> None:
+    needing = {alert["alert"] for alert in ALERTS if read_per_run(alert)}
+    assert needing
+    values = (CHART / "values.yaml").read_text(encoding="utf-8")
+    (comment,) = [sentence for path, _, sentence in keys(values) if path == "metrics.perRun"]
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    (paragraph,) = [part for part in page.split("\n\n") if "`metrics.perRun: false`" in part]
+    for text in (comment, paragraph):
+        assert set(re.findall(r"Alignment[A-Z]\w+", text)) == needing

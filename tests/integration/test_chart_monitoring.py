@@ -72,7 +72,7 @@ def test_nothing_of_it_is_there_unless_asked_for() -> None:
 def test_values_shown_in_the_documentation_are_accepted(page: str, key: str) -> None:
     shown = [yaml.safe_load(block.text) for block in blocks("yaml", ROOT / "docs" / page)]
     assert [values for values in shown if key in values]
-    for values in shown:
+    for values in (found for found in shown if "scrape_configs" not in found):
         assert helm.render(values=values)
 
 
