@@ -24,6 +24,7 @@ __all__ = [
     "VERSION",
     "StageName",
     "attempt_name",
+    "read_attempt_name",
     "run_folder",
     "version_name",
 ]
@@ -64,6 +65,15 @@ STAGES: Final = tuple(StageName)
 def attempt_name(run: str, stage: StageName, attempt: int) -> str:
     """Name of the Job (or process folder) of one attempt: ``<run>-<stage>-<attempt>``; attempts count from 1."""
     return f"{run}-{stage}-{attempt}"
+
+
+def read_attempt_name(run: str, name: str) -> tuple[StageName, int] | None:
+    """Stage and number of the attempt of this run that has this name; None where it is no attempt's name."""
+    stage, _, number = name.removeprefix(f"{run}-").rpartition("-")
+    if stage not in STAGES or not number.isdecimal():
+        return None
+    attempt = StageName(stage), int(number)
+    return attempt if attempt[1] >= 1 and attempt_name(run, *attempt) == name else None
 
 
 def version_name(run: str, uid: str) -> str:

@@ -16,6 +16,7 @@ from alignment_api.run import AlignmentRun
 from alignment_api.stage import StageFailure, StageResult, read_termination_message
 from alignment_api.status import ProgressStatus
 from alignment_operator.core.observed import Attempt, AttemptState, Leftover, Observed
+from alignment_operator.queue import Key
 from alignment_operator.records import JobRecord, PodRecord
 
 __all__ = ["View", "observe"]
@@ -56,9 +57,10 @@ def observe(
     words: why a Job waits, by its uid, as found out elsewhere (quota, queue).
     """
     attempts, unsettled, mute = [], [], []
+    identity = Key(run.metadata.namespace, run.metadata.name), run.metadata.uid
     for job in jobs:
         stage = _STAGES.get(job.stage)
-        if stage is None or job.attempt < 1 or job.run_uid != run.metadata.uid:
+        if stage is None or job.owner != identity:
             continue
         own = tuple(pod for pod in pods if pod.job_uid == job.uid)
         recorded = run.status.stage(stage)

@@ -104,7 +104,7 @@ class Reconciler:
 
     async def _tidy(self, stored: RunRecord) -> None:
         """A finished run needs no process any more; one that still goes on is stopped."""
-        active = [job for job in self._store.jobs(stored.uid) if not job.over and not job.deleting]
+        active = [job for job in self._store.jobs(stored.identity) if not job.over and not job.deleting]
         if active:
             await self._confirm_unchanged(stored)
         for job in active:
@@ -137,11 +137,11 @@ class Reconciler:
         foreign: frozenset[str] = frozenset(),
         refusal: str = "",
     ) -> View:
-        pods = self._store.pods(stored.uid)
+        pods = self._store.pods(stored.identity)
         readings = (self._progress.get(pod.uid) for pod in pods if pod.ended is None)
         return observe(
             stored.parse(),
-            self._store.jobs(stored.uid),
+            self._store.jobs(stored.identity),
             pods,
             words=words,
             foreign=foreign,
@@ -151,7 +151,7 @@ class Reconciler:
 
     async def _confirm_absent(self, stored: RunRecord, name: str) -> None:
         raw = await self._gateway.get_job(Key(stored.key.namespace, name))
-        if raw is not None and job_record(raw).run_uid == stored.uid:
+        if raw is not None and job_record(raw).owner == stored.identity:
             self._store.put_job(job_record(raw))
             raise _Again
 
@@ -192,7 +192,7 @@ class Reconciler:
 
     async def _stop(self, stored: RunRecord, action: StopStage) -> None:
         """Stop an attempt, unless it turns out to have ended meanwhile: then its result counts."""
-        job = next((j for j in self._store.jobs(stored.uid) if j.key.name == action.name), None)
+        job = next((j for j in self._store.jobs(stored.identity) if j.key.name == action.name), None)
         if job is None or job.deleting:
             return
         if not await self._delete(job):
@@ -226,7 +226,7 @@ class Reconciler:
                 raise _Again from error
             raw = found
         record = job_record(raw)
-        if record.run_uid != stored.uid:
+        if record.owner != stored.identity:
             return False
         self._store.put_job(record)
         return True

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from alignment_api.base import field_path
 from alignment_api.metrics import MetricName
-from alignment_api.names import KIND, LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES
+from alignment_api.names import GROUP, KIND, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES, read_attempt_name
 from alignment_api.run import AlignmentRun
 from alignment_api.spec import ErrorBudget
 from alignment_operator.core.jobs import CONTAINER
@@ -27,6 +27,7 @@ __all__ = [
     "FATES",
     "TOLD",
     "Estimate",
+    "Identity",
     "JobRecord",
     "PodRecord",
     "RunRecord",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Json = dict[str, Any]
+Identity = tuple[Key, str]
+"""A run by its place and its UID: a UID alone can be claimed from any other namespace."""
 
 TOLD: Final = (
     MetricName.EDIT_BURDEN,
@@ -112,6 +115,11 @@ class RunRecord:
     summary: RunSummary
     body: bytes | None
 
+    @property
+    def identity(self) -> Identity:
+        """What its children must name."""
+        return self.key, self.uid
+
     def parse(self) -> AlignmentRun:
         """The run as a model. Raises UnreadableRun when a stored run does not fit the contract."""
         assert self.body is not None, "a finished run is only its summary"  # noqa: S101
@@ -132,7 +140,10 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A Job: one attempt of a stage. nodes: pods that work together."""
+    """A Job: one attempt of a stage, by its name. nodes: pods that work together.
+
+    run_uid: empty where it is no attempt of the run that owns it, whatever its labels say.
+    """
 
     key: Key
     uid: str
@@ -149,6 +160,11 @@ class JobRecord:
     reason: str
     message: str
     ended: str | None
+
+    @property
+    def owner(self) -> Identity:
+        """The run that it is an attempt of."""
+        return self.run, self.run_uid
 
     @property
     def over(self) -> bool:
@@ -189,6 +205,11 @@ class PodRecord:
     message: str
     gone: bool = False
 
+    @property
+    def owner(self) -> Identity:
+        """The run that its labels name; whether it is a pod of one of its Jobs, job_uid says."""
+        return self.run, self.run_uid
+
 
 def version_number(version: str) -> int:
     """A resourceVersion as a number; Kubernetes guarantees their order since 1.35, and etcd always did."""
@@ -226,17 +247,16 @@ def job_record(raw: Json) -> JobRecord:
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
     end = conditions.get("Complete") or conditions.get("Failed") or {}
-    owner = _controller(metadata, KIND)
-    labels = metadata.get("labels") or {}
-    attempt = labels.get(LABEL_ATTEMPT, "0")
+    owner = _controller(metadata, GROUP, KIND)
+    attempt = read_attempt_name(owner.get("name", ""), metadata["name"])
     return JobRecord(
         key=Key(metadata["namespace"], metadata["name"]),
         uid=metadata["uid"],
         version=metadata["resourceVersion"],
         run=Key(metadata["namespace"], owner.get("name", "")),
-        run_uid=owner.get("uid", ""),
-        stage=labels.get(LABEL_STAGE, ""),
-        attempt=int(attempt) if attempt.isdecimal() else 0,
+        run_uid=owner.get("uid", "") if attempt is not None else "",
+        stage=attempt[0] if attempt is not None else "",
+        attempt=attempt[1] if attempt is not None else 0,
         nodes=spec.get("completions") or 1,
         suspended=bool(spec.get("suspend")),
         deleting="deletionTimestamp" in metadata,
@@ -267,7 +287,7 @@ def pod_record(raw: Json) -> PodRecord:
         version=metadata["resourceVersion"],
         run=Key(metadata["namespace"], labels.get(LABEL_RUN, "")),
         run_uid=labels.get(LABEL_RUN_UID, ""),
-        job_uid=_controller(metadata, "Job").get("uid", ""),
+        job_uid=_controller(metadata, "batch", "Job").get("uid", ""),
         stage=labels.get(LABEL_STAGE, ""),
         index=int(index) if index.isdecimal() else 0,
         phase=status.get("phase", "Pending"),
@@ -285,10 +305,11 @@ def pod_record(raw: Json) -> PodRecord:
     )
 
 
-def _controller(metadata: Json, kind: str) -> Json:
+def _controller(metadata: Json, group: str, kind: str) -> Json:
     """The owner that controls an object. Labels are copied along with a manifest; a controller's UID is not."""
     owners: list[Json] = metadata.get("ownerReferences") or []
-    return next((o for o in owners if o.get("controller") and o.get("kind") == kind), {})
+    controllers = (o for o in owners if o.get("controller") and o.get("kind") == kind)
+    return next((o for o in controllers if o.get("apiVersion", "").startswith(f"{group}/")), {})
 
 
 _IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")

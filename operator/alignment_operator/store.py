@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from alignment_operator.queue import Key
-from alignment_operator.records import JobRecord, PodRecord, RunRecord, version_number
+from alignment_operator.records import Identity, JobRecord, PodRecord, RunRecord, version_number
 
 __all__ = ["Store"]
 
@@ -28,8 +28,8 @@ class Store:
         self._runs: dict[Key, RunRecord] = {}
         self._jobs: dict[Key, JobRecord] = {}
         self._pods: dict[Key, PodRecord] = {}
-        self._jobs_of: defaultdict[str, set[Key]] = defaultdict(set)
-        self._pods_of: defaultdict[str, set[Key]] = defaultdict(set)
+        self._jobs_of: defaultdict[Identity, set[Key]] = defaultdict(set)
+        self._pods_of: defaultdict[Identity, set[Key]] = defaultdict(set)
         self._dead: dict[str, None] = {}
 
     # -- reading ------------------------------------------------------------------------------------
@@ -42,13 +42,13 @@ class Store:
         """All runs, as they are now."""
         return iter(tuple(self._runs.values()))
 
-    def jobs(self, run_uid: str) -> tuple[JobRecord, ...]:
+    def jobs(self, run: Identity) -> tuple[JobRecord, ...]:
         """Jobs of a run, by name."""
-        return tuple(self._jobs[key] for key in sorted(self._jobs_of.get(run_uid, ())))
+        return tuple(self._jobs[key] for key in sorted(self._jobs_of.get(run, ())))
 
-    def pods(self, run_uid: str) -> tuple[PodRecord, ...]:
+    def pods(self, run: Identity) -> tuple[PodRecord, ...]:
         """Pods of a run, by name."""
-        return tuple(self._pods[key] for key in sorted(self._pods_of.get(run_uid, ())))
+        return tuple(self._pods[key] for key in sorted(self._pods_of.get(run, ())))
 
     def running_pods(self) -> Iterator[PodRecord]:
         """Pods that run now, wherever."""
@@ -62,7 +62,7 @@ class Store:
             return None
         self._runs[record.key] = record
         if record.finished:
-            self._forget_ended(record.uid)
+            self._forget_ended(record.identity)
         return record.key
 
     def put_job(self, record: JobRecord) -> Key | None:
@@ -73,10 +73,10 @@ class Store:
         self.drop_job(record.key)
         if record.suspended:
             self._forget_gone(record)  # its pods were stopped on purpose: how they ended says nothing
-        if record.over and self._is_finished(record.run, record.run_uid):
+        if record.over and self._is_finished(record.owner):
             return None
         self._jobs[record.key] = record
-        self._jobs_of[record.run_uid].add(record.key)
+        self._jobs_of[record.owner].add(record.key)
         return record.run if before is None or _differs(before, record) else None
 
     def put_pod(self, record: PodRecord) -> Key | None:
@@ -85,10 +85,10 @@ class Store:
         if not record.run_uid or not self._newer(before, record):
             return None
         self._drop_pod(record.key)
-        if self._is_finished(record.run, record.run_uid):
+        if self._is_finished(record.owner):
             return None
         self._pods[record.key] = record
-        self._pods_of[record.run_uid].add(record.key)
+        self._pods_of[record.owner].add(record.key)
         return record.run if before is None or _differs(before, record) else None
 
     def drop_run(self, key: Key) -> None:
@@ -99,7 +99,7 @@ class Store:
         """As :meth:`drop_run`, for a Job."""
         known = self._jobs.pop(key, None)
         if known is not None:
-            _discard(self._jobs_of, known.run_uid, key)
+            _discard(self._jobs_of, known.owner, key)
 
     def delete_run(self, key: Key, uid: str) -> Key | None:
         """A run is gone; its key if it was known."""
@@ -157,31 +157,31 @@ class Store:
             return False
         return known is None or version_number(record.version) > version_number(known.version)
 
-    def _is_finished(self, key: Key, uid: str) -> bool:
-        run = self._runs.get(key)
-        return run is not None and run.uid == uid and run.finished
+    def _is_finished(self, identity: Identity) -> bool:
+        run = self._runs.get(identity[0])
+        return run is not None and run.identity == identity and run.finished
 
     def _is_awaited(self, pod: PodRecord) -> bool:
         """Whether the pod's Job may still have to be told how it ended."""
-        jobs = (self._jobs[key] for key in self._jobs_of.get(pod.run_uid, ()))
+        jobs = (self._jobs[key] for key in self._jobs_of.get(pod.owner, ()))
         return any(job.uid == pod.job_uid and not job.suspended for job in jobs)
 
     def _forget_gone(self, job: JobRecord) -> None:
-        for pod in self.pods(job.run_uid):
+        for pod in self.pods(job.owner):
             if pod.gone and pod.job_uid == job.uid:
                 self._drop_pod(pod.key)
 
-    def _forget_ended(self, uid: str) -> None:
-        for key in tuple(self._jobs_of.get(uid, ())):
+    def _forget_ended(self, run: Identity) -> None:
+        for key in tuple(self._jobs_of.get(run, ())):
             if self._jobs[key].over:
                 self.drop_job(key)
-        for key in tuple(self._pods_of.get(uid, ())):
+        for key in tuple(self._pods_of.get(run, ())):
             self._drop_pod(key)
 
     def _drop_pod(self, key: Key) -> None:
         known = self._pods.pop(key, None)
         if known is not None:
-            _discard(self._pods_of, known.run_uid, key)
+            _discard(self._pods_of, known.owner, key)
 
     def _bury(self, uid: str) -> None:
         self._dead[uid] = None
@@ -206,9 +206,9 @@ def _differs(before: JobRecord | PodRecord, after: JobRecord | PodRecord) -> boo
     return replace(before, version=after.version) != after
 
 
-def _discard(index: defaultdict[str, set[Key]], uid: str, key: Key) -> None:
-    keys = index.get(uid)
+def _discard(index: defaultdict[Identity, set[Key]], run: Identity, key: Key) -> None:
+    keys = index.get(run)
     if keys is not None:
         keys.discard(key)
         if not keys:
-            del index[uid]
+            del index[run]

@@ -265,18 +265,15 @@ class Rig:
         self.refuse(plural, item)
         if plural != "jobs":
             return
-        labels = item["metadata"]["labels"]
         for other in self.server.of("jobs"):
-            same = all(
-                other["metadata"]["labels"][name] == labels[name] for name in (LABEL_STAGE, LABEL_RUN_UID)
+            assert not _same_stage(other, item) or is_over(other), (
+                f"a second Job for a stage: {item['metadata']['name']}"
             )
-            assert not same or is_over(other), f"a second Job for a stage: {item['metadata']['name']}"
         for pod in self.server.of("pods"):
-            same = all(
-                pod["metadata"]["labels"][name] == labels[name] for name in (LABEL_STAGE, LABEL_RUN_UID)
-            )
             ended = pod["status"]["phase"] in ("Failed", "Succeeded")
-            assert not same or ended, f"{pod['metadata']['name']} runs beside {item['metadata']['name']}"
+            assert not _same_stage(pod, item) or ended, (
+                f"{pod['metadata']['name']} runs beside {item['metadata']['name']}"
+            )
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -324,6 +321,14 @@ _ANSWERS: dict[FaultKind | None, tuple[int, dict[str, str], Json]] = {
     ),
     FaultKind.THROTTLED: (429, {"Retry-After": "2"}, {"reason": "TooManyRequests", "message": "injected"}),
 }
+
+
+def _same_stage(one: Json, other: Json) -> bool:
+    def stage(item: Json) -> tuple[str, ...]:
+        labels = item["metadata"]["labels"]
+        return item["metadata"]["namespace"], labels[LABEL_RUN_UID], labels[LABEL_STAGE]
+
+    return stage(one) == stage(other)
 
 
 def is_over(job: Json) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment_api.names import LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE
+from alignment_api.names import API_VERSION, KIND, LABEL_ATTEMPT, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE
 from support.runs import manifest
 
 __all__ = ["job", "pod", "run"]
@@ -12,8 +12,8 @@ __all__ = ["job", "pod", "run"]
 Json = dict[str, Any]
 
 
-def _owner(kind: str, name: str, uid: str) -> list[Json]:
-    return [{"kind": kind, "name": name, "uid": uid, "controller": True}]
+def _owner(version: str, kind: str, name: str, uid: str) -> list[Json]:
+    return [{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": True}]
 
 
 def run(
@@ -51,7 +51,7 @@ def job(
                 LABEL_RUN: "notes",
                 LABEL_RUN_UID: "run-1",
             },
-            "ownerReferences": _owner("AlignmentRun", "notes", "run-1"),
+            "ownerReferences": _owner(API_VERSION, KIND, "notes", "run-1"),
         },
         "spec": {"completions": 1, **spec},
         "status": status or {},
@@ -78,7 +78,7 @@ def pod(
             "uid": uid,
             "resourceVersion": str(version),
             "labels": labels,
-            "ownerReferences": _owner("Job", "notes-train-1", job_uid),
+            "ownerReferences": _owner("batch/v1", "Job", "notes-train-1", job_uid),
         },
         "spec": {"containers": [{"name": "stage", "image": "trainer:1"}]},
         "status": status or {"phase": "Pending"},

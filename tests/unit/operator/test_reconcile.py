@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from alignment_api.names import LABEL_ATTEMPT, REQUEST_ANNOTATION, StageName
+from alignment_api.stage import StageRequest, StageResult
 from alignment_operator.gateway import JOBS
-from faults.rig import NAMESPACE, RUN, Rig, Scenario, Step
-from support.apiserver import Json, ServerError
+from faults.rig import NAMESPACE, RUN, Rig, Scenario, Step, is_over
+from support.apiserver import Json, ServerError, over_the_wire
+from support.kubelet import job_of
 from support.objects import job
+from support.runs import FAILED, PASSED, result
 
 
 def stranger(rig: Rig) -> None:
@@ -34,16 +39,44 @@ async def test_a_foreign_job_of_the_same_name_is_left_alone_and_told_of() -> Non
     assert rig.reason == "Published"
 
 
+async def test_a_job_in_another_namespace_that_claims_the_run_decides_nothing() -> None:
+    def forge(rig: Rig) -> None:
+        raw = over_the_wire(job_of(rig.server, StageName.EVALUATE))
+        raw["metadata"] |= {"name": "notes-evaluate-99", "namespace": "elsewhere", "uid": "forged"}
+        raw["metadata"]["labels"][LABEL_ATTEMPT] = "99"
+        annotations = raw["spec"]["template"]["metadata"]["annotations"]
+        request = json.loads(annotations[REQUEST_ANNOTATION])
+        annotations[REQUEST_ANNOTATION] = json.dumps(request | {"attempt": 99})
+        rig.server.create("jobs", {**raw, "status": {}})
+
+    def answer(request: StageRequest) -> StageResult:
+        if request.stage is not StageName.EVALUATE:
+            return result(request.stage, request)
+        return result(request.stage, request, evidence=PASSED if request.attempt == 99 else FAILED)
+
+    def forged_is_over(rig: Rig) -> bool:
+        forged = job_of(rig.server, StageName.EVALUATE, 99)
+        return forged is not None and is_over(forged)
+
+    scenario = Scenario(
+        "forged",
+        script={"evaluate": ["hold"]},
+        answer=answer,
+        steps=(
+            Step(lambda rig: rig.reason == "Evaluating", forge),
+            Step(forged_is_over, lambda rig: rig.kubelet.release()),
+        ),
+    )
+    rig = await Rig(scenario).play()
+    assert rig.reason == "GateFailed"
+    assert rig.created_jobs() == [f"notes-{s}" for s in ("prepare-1", "train-1", "evaluate-1", "evaluate-99")]
+    assert not [path for method, path in rig.server.requests if method == "DELETE"]
+
+
 async def test_a_job_that_runs_on_after_its_run_has_finished_is_stopped() -> None:
     def finish(rig: Rig) -> None:
-        owner = {
-            "kind": "AlignmentRun",
-            "name": "notes",
-            "uid": rig.server.objects[RUN]["metadata"]["uid"],
-            "controller": True,
-        }
         raw = job(1)
-        raw["metadata"]["ownerReferences"] = [owner]
+        raw["metadata"]["ownerReferences"][0]["uid"] = rig.server.objects[RUN]["metadata"]["uid"]
         raw["spec"] |= {"suspend": True, "parallelism": 1}
         rig.server.create("jobs", raw)
         conditions = [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from alignment_operator.queue import Key
 from alignment_operator.records import job_record, pod_record, run_record
 from alignment_operator.store import Store
 from support.objects import job, pod, run
 
 KEY = Key("team", "notes")
+NOTES = (KEY, "run-1")
 PUBLISHED = {"conditions": [{"type": "Succeeded", "status": "True", "reason": "Published"}]}
 
 
@@ -29,7 +32,7 @@ def test_what_a_controller_writes_without_meaning_to_us_is_taken_in_silently() -
     store = Store()
     assert store.put_job(job_record(job(5))) == KEY
     assert store.put_job(job_record(job(6, status={"active": 1, "ready": 1}))) is None
-    assert store.jobs("run-1")[0].version == "6"
+    assert store.jobs(NOTES)[0].version == "6"
     assert store.put_pod(pod_record(pod(7))) == KEY
     assert store.put_pod(pod_record(pod(8, status={"phase": "Pending", "qosClass": "Burstable"}))) is None
 
@@ -39,7 +42,7 @@ def test_the_dead_do_not_come_back_with_late_news() -> None:
     store.put_job(job_record(job(5)))
     assert store.delete_job(Key("team", "notes-train-1"), "job-1") == KEY
     assert store.put_job(job_record(job(9))) is None
-    assert store.jobs("run-1") == ()
+    assert store.jobs(NOTES) == ()
 
 
 def test_the_end_of_an_old_run_does_not_touch_a_new_one_of_the_same_name() -> None:
@@ -61,18 +64,18 @@ def test_a_finished_run_keeps_neither_its_body_nor_its_ended_children() -> None:
     known = store.run(KEY)
     assert known is not None
     assert known.body is None
-    assert store.jobs("run-1") == ()
-    assert store.pods("run-1") == ()
+    assert store.jobs(NOTES) == ()
+    assert store.pods(NOTES) == ()
     late = job(9, status={"active": 0, "conditions": [{"type": "Complete", "status": "True"}]})
     assert store.put_job(job_record(late)) is None
-    assert store.jobs("run-1") == ()
+    assert store.jobs(NOTES) == ()
 
 
 def test_a_job_that_still_runs_after_the_end_is_remembered_so_that_it_can_be_stopped() -> None:
     store = Store()
     store.put_run(run_record(finished(5)))
     assert store.put_job(job_record(job(6))) == KEY
-    assert len(store.jobs("run-1")) == 1
+    assert len(store.jobs(NOTES)) == 1
 
 
 def test_a_listing_removes_what_it_lacks_but_not_what_is_newer_than_itself() -> None:
@@ -95,6 +98,36 @@ def test_labels_that_were_copied_make_no_child() -> None:
     stray = job(5)
     del stray["metadata"]["ownerReferences"]
     assert store.put_job(job_record(stray)) is None
+
+
+def test_whoever_knows_a_runs_uid_cannot_claim_it_from_another_namespace() -> None:
+    store = Store()
+    store.put_run(run_record(run(5)))
+    forged, pod_of_it = job(6, stage="evaluate", attempt=99, uid="job-9"), pod(7, job_uid="job-9")
+    for raw in (forged, pod_of_it):
+        raw["metadata"]["namespace"] = "elsewhere"
+    assert store.put_job(job_record(forged)) != KEY
+    assert store.put_pod(pod_record(pod_of_it)) != KEY
+    assert store.jobs(NOTES) == ()
+    assert store.pods(NOTES) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["notes-evaluate", "notes-evaluate-0", "notes-evaluate-01", "other-evaluate-1", "notes-gate-1"]
+)
+def test_what_a_run_owns_is_an_attempt_only_under_an_attempts_name(name: str) -> None:
+    store = Store()
+    named = job(5, stage="evaluate")
+    named["metadata"]["name"] = name
+    assert store.put_job(job_record(named)) is None
+    assert store.jobs(NOTES) == ()
+
+
+def test_a_kind_of_the_same_name_in_another_group_owns_nothing() -> None:
+    store = Store()
+    foreign = job(5)
+    foreign["metadata"]["ownerReferences"][0]["apiVersion"] = "alignment.dev.example.org/v1"
+    assert store.put_job(job_record(foreign)) is None
 
 
 def test_a_run_that_a_reading_missed_comes_back_with_the_next_news() -> None:
@@ -125,10 +158,10 @@ def test_a_pods_last_word_outlives_it_until_its_job_is_gone() -> None:
     assert _gone(store) == KEY
     assert _gone(store) is None
     store.put_job(job_record(job(7, status={"conditions": [{"type": "Failed", "status": "True"}]})))
-    assert [(p.exit_code, p.gone) for p in store.pods("run-1")] == [(143, True)]
+    assert [(p.exit_code, p.gone) for p in store.pods(NOTES)] == [(143, True)]
     assert store.prune_pods(set(), "9", None) == []
     store.delete_job(Key("team", "notes-train-1"), "job-1")
-    assert store.pods("run-1") == ()
+    assert store.pods(NOTES) == ()
 
 
 def test_how_a_pod_ended_that_its_queue_stopped_is_forgotten_with_it() -> None:
@@ -138,11 +171,11 @@ def test_how_a_pod_ended_that_its_queue_stopped_is_forgotten_with_it() -> None:
     store.put_pod(pod_record(_ended(6)))
     _gone(store)
     store.put_job(job_record(job(7, suspend=True)))
-    assert store.pods("run-1") == ()
+    assert store.pods(NOTES) == ()
     late = _ended(8) | {"metadata": _ended(8)["metadata"] | {"uid": "pod-2"}}
     store.put_pod(pod_record(late))
     assert store.delete_pod(Key("team", "notes-train-1-x"), "pod-2") == KEY
-    assert store.pods("run-1") == ()
+    assert store.pods(NOTES) == ()
 
 
 def test_a_pod_that_said_nothing_leaves_nothing() -> None:
@@ -151,4 +184,4 @@ def test_a_pod_that_said_nothing_leaves_nothing() -> None:
     store.put_job(job_record(job(5)))
     store.put_pod(pod_record(pod(6)))
     assert _gone(store) == KEY
-    assert store.pods("run-1") == ()
+    assert store.pods(NOTES) == ()
