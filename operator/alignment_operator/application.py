@@ -8,6 +8,7 @@ answers ────────┘                                     only on 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import signal
 import time
@@ -79,13 +80,14 @@ class Application:
             self._queue, self._reconciler().reconcile, self._metrics, count=settings.workers, clock=clock
         )
         self._listed_time = 0.0
+        self._ready = False
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises what made it impossible to go on: the process should start anew."""
         stop = asyncio.Event()
         with _stopping(stop):
             served = serving(
-                self._settings.listen, ailing=self._ailing, ready=self._ready, scrape=self._scrape
+                self._settings.listen, ailing=self._ailing, ready=lambda: self._ready, scrape=self._scrape
             )
             async with served as port:
                 _log.info("serving on port %d", port)
@@ -94,7 +96,10 @@ class Application:
     # -- parts --------------------------------------------------------------------------------------
 
     async def _operate(self, stop: asyncio.Event) -> None:
-        await self._list(patiently=True)  # also waits for the CRD to be there, which kopf would not
+        for pause in itertools.chain(_LIST_RETRY_SECONDS, itertools.repeat(_LIST_RETRY_SECONDS[-1])):
+            if await self._list():
+                break
+            await asyncio.sleep(pause)  # also waits for the CRD to be there, which kopf would not
         begun = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._lead(), name="lead")
@@ -121,25 +126,29 @@ class Application:
                 group.create_task(self._progress.run(), name="progress")
 
     async def _resync(self) -> None:
-        await asyncio.sleep(min(_FIRST_RESYNC_SECONDS, self._settings.resync_seconds))
+        """List everything now and then, and what could not be listed by itself meanwhile."""
+        due = min(_FIRST_RESYNC_SECONDS, self._settings.resync_seconds)
         while True:
-            await self._list(patiently=False)
-            await asyncio.sleep(self._settings.resync_seconds)
-
-    async def _list(self, *, patiently: bool) -> None:
-        """List everything; ``patiently`` again and again until it works."""
-        pauses = iter(_LIST_RETRY_SECONDS)
-        while True:
-            try:
-                await self._intake.list_all()
-            except ApiError as error:
-                _log.warning("listing failed, it is tried again: %s", error)
-                if not patiently:
-                    return
-                await asyncio.sleep(next(pauses, _LIST_RETRY_SECONDS[-1]))
+            pause = min(due, _LIST_RETRY_SECONDS[-1]) if self._intake.failing else due
+            await asyncio.sleep(pause)
+            due -= pause
+            if due > 0:
+                await self._intake.list_failing()
             else:
-                self._listed_time = time.time()
-                return
+                await self._list()
+                due = self._settings.resync_seconds
+
+    async def _list(self) -> bool:
+        """List everything; False when nothing could be listed."""
+        try:
+            await self._intake.list_all()
+        except ApiError as error:
+            _log.warning("listing failed, it is tried again: %s", error)
+            return False
+        if not self._intake.failing:
+            self._listed_time = time.time()
+        self._ready = True
+        return True
 
     def _reconciler(self) -> Reconciler:
         settings, gateway = self._settings, self._gateway
@@ -177,13 +186,11 @@ class Application:
             "alignment_operator_workqueue_oldest_seconds": self._queue.oldest_seconds if leading else 0.0,
             "alignment_operator_watch_lag_seconds": lag,
             "alignment_operator_last_resync_timestamp_seconds": self._listed_time,
+            "alignment_operator_unlisted_namespaces": float(self._intake.failing),
         }
 
     def _leading(self) -> bool:
-        return self._elector.leading if self._elector is not None else self._ready()
-
-    def _ready(self) -> bool:
-        return self._listed_time > 0
+        return self._elector.leading if self._elector is not None else self._ready
 
     def _ailing(self) -> str:
         silent = [r.plural for r in (RUNS, JOBS, PODS) if self._freshness.lag(r.plural) > _LAG_LIMIT_SECONDS]

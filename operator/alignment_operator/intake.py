@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
+from alignment_operator.errors import ApiError
 from alignment_operator.freshness import Freshness
 from alignment_operator.gateway import JOBS, PODS, RUNS, Gateway, Resource
 from alignment_operator.queue import Key, WorkQueue
@@ -25,7 +26,7 @@ Change = Literal["ADDED", "MODIFIED", "DELETED"] | None
 
 
 class Intake:
-    """Feeds the store and queues the runs that something was learnt of.
+    """Feeds the store and queues the runs that something was learnt of, once their namespace has been listed.
 
     namespaces: those that are watched; empty: the whole cluster, with one watch for all of it.
     """
@@ -44,6 +45,15 @@ class Intake:
         self._gateway = gateway
         self._freshness = freshness
         self._namespaces = namespaces
+        self._scopes: tuple[str | None, ...] = namespaces or (None,)
+        self._early: dict[str | None, dict[Key, None]] = {scope: {} for scope in self._scopes}
+        """By namespace that has not been listed yet, the runs that wait for it."""
+        self._failing: set[str | None] = set()
+
+    @property
+    def failing(self) -> int:
+        """Number of namespaces that could not be listed the last time: deleted, or without the rights; 1 for the cluster."""
+        return len(self._failing)
 
     # -- watches ------------------------------------------------------------------------------------
 
@@ -62,16 +72,39 @@ class Intake:
     # -- listings -----------------------------------------------------------------------------------
 
     async def list_all(self) -> None:
-        """List everything, remove what is gone, queue every run that has not finished. Raises ApiError.
+        """List everything, remove what is gone, queue every run that has not finished.
 
-        Runs come first: the children of a finished run need not be kept.
+        A namespace that cannot be listed keeps what is known of it and stops no other. Raises ApiError when nothing
+        could be listed.
         """
-        for namespace in self._namespaces or (None,):
+        errors = [error for scope in self._scopes if (error := await self._list_scope(scope)) is not None]
+        if len(errors) == len(self._scopes):
+            raise errors[-1]
+
+    async def list_failing(self) -> None:
+        """List what could not be listed the last time."""
+        for scope in tuple(self._failing):
+            await self._list_scope(scope)
+
+    async def _list_scope(self, namespace: str | None) -> ApiError | None:
+        """One namespace, or the cluster. Runs come first: the children of a finished run need not be kept."""
+        try:
             for resource in (RUNS, JOBS, PODS):
                 await self._list(resource, namespace)
+        except ApiError as error:
+            if namespace is not None and namespace not in self._failing:
+                _log.warning("namespace %s is left out until it can be listed: %s", namespace, error)
+            self._failing.add(namespace)
+            return error
+        if namespace in self._failing and namespace is not None:
+            _log.info("namespace %s can be listed", namespace)
+        self._failing.discard(namespace)
+        for key in self._early.pop(namespace, ()):
+            self._queue.review(key)
         for record in self._store.runs():
-            if not record.finished:
+            if not record.finished and namespace in (None, record.key.namespace):
                 self._queue.review(record.key)
+        return None
 
     async def _list(self, resource: Resource, namespace: str | None) -> None:
         uids: set[str] = set()
@@ -91,7 +124,7 @@ class Intake:
         }[resource]
         for key in prune(uids, listing, namespace):
             _log.info("%s of run %s is gone, which no watch has told", resource.plural, key)
-            self._queue.add(key)
+            self._enqueue(key)
 
     # -- inside -------------------------------------------------------------------------------------
 
@@ -119,12 +152,20 @@ class Intake:
         return self._store.delete_job if resource is JOBS else self._store.delete_pod
 
     def _enqueue(self, key: Key | None) -> None:
-        if key is not None:
+        if key is not None and not self._is_early(key):
             self._queue.add(key)
 
     def _review(self, key: Key | None) -> None:
-        if key is not None:
+        if key is not None and not self._is_early(key):
             self._queue.review(key)
+
+    def _is_early(self, key: Key) -> bool:
+        """True as long as part of what belongs to a run may be unknown; it is queued as soon as all is known."""
+        waiting = self._early.get(key.namespace if self._namespaces else None)
+        if waiting is None:
+            return False
+        waiting[key] = None
+        return True
 
     def _scope(self, resource: Resource, namespace: str) -> tuple[str, str]:
         return resource.plural, namespace if self._namespaces else ""

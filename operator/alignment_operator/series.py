@@ -97,4 +97,6 @@ SERIES: Final = (
            "Age of the oldest change that is known to have happened and that the watch has not brought; 0: none."),
     Series("alignment_operator_last_resync_timestamp_seconds", "gauge", (),
            "When all objects were last listed completely, in seconds since 1970."),
+    Series("alignment_operator_unlisted_namespaces", "gauge", (),
+           "Watched namespaces that cannot be listed, deleted or without the rights; their runs are not brought forward."),
 )  # fmt: skip

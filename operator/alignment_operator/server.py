@@ -1,7 +1,7 @@
 """HTTP for Kubernetes and Prometheus: ``/healthz``, ``/readyz``, ``/metrics``.
 
 Alive means: the loop answers, and no watch has gone silent while things happened (a restart mends that; it would
-not mend an API server that is away, so that does not count). Ready means: everything has been listed once.
+not mend an API server that is away, so that does not count). Ready means: everything that can be listed has been, once.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ numbers). Errors of a handler would be swallowed there, so the handlers only han
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import kopf
@@ -21,9 +22,18 @@ __all__ = ["watch"]
 
 _SERVER_SECONDS = 300
 """A watch ends after this time and begins anew: a connection that died in silence does not live for ever."""
-_RETRIES = (1, 1, 2, 3, 5, 8, *[10] * 10_000)
-"""Pauses between tries to reach the API server. kopf's own give up, and end the process, after a minute."""
 _EXIT_SECONDS = 25.0
+
+
+class _Retries:
+    """Pauses between tries to reach the API server, for ever.
+
+    kopf's own give up, and end the process, after a minute; one namespace that is gone must not end the watches of others.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(10))
+
 
 Watched = Callable[[Resource, Any, dict[str, Any]], None]
 
@@ -71,7 +81,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.label_selectors["batch", "v1", "jobs"] = CHILDREN_SELECTOR
     settings.watching.label_selectors["", "v1", "pods"] = CHILDREN_SELECTOR
     settings.queueing.idle_timeout = 0.05  # a worker holds its last object until it ends
-    settings.networking.error_backoffs = _RETRIES
+    settings.networking.error_backoffs = _Retries()
     settings.networking.request_timeout = 60
     settings.process.ultimate_exiting_timeout = _EXIT_SECONDS
     for name in ("kopf.activities", "kopf.objects", "kopf._core.reactor.running"):

@@ -106,6 +106,7 @@ def test_a_run_is_published_with_no_more_than_the_listed_rights_and_no_mark_left
         assert "annotations" not in metadata
         used = {verb(method, path) for method, path in api.server.requests}
         assert {(r, v) for r, v in used if v not in RIGHTS.get(r, ())} == set()
+        api.until(lambda: "Published" in {event["action"] for event in api.server.of("events")})
         # An operator that starts anew finds everything as it should be.
         writes = [entry for entry in api.server.requests if entry[0] != "GET"]
         with OperatorProcess(api.kubeconfig, tmp_path, "second") as second:
@@ -162,6 +163,31 @@ def test_only_the_listed_namespaces_are_looked_at(tmp_path: Path) -> None:
         assert api.locked(lambda: reason(api, "foreign", "elsewhere")) == ""
         outside = [path for _, path in api.server.requests if not re.search("/namespaces/team/", path)]
         assert outside == []
+
+
+def test_a_namespace_that_is_gone_stops_no_other_and_is_taken_up_when_it_is_back(tmp_path: Path) -> None:
+    with (
+        cluster(tmp_path) as api,
+        OperatorProcess(api.kubeconfig, tmp_path, namespaces="gone,team") as operator,
+    ):
+        answer, back = api.answer, threading.Event()
+
+        async def without(request: web.Request) -> web.StreamResponse:
+            if "/namespaces/gone/" in request.path and not back.is_set():
+                refusal = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "forbidden"}
+                return web.json_response(refusal, status=403)
+            return await answer(request)
+
+        api.intercept = without
+        operator.wait_ready()
+        create(api)
+        create(api, namespace="gone")
+        published(api)
+        assert operator.value("alignment_operator_unlisted_namespaces") == 1.0
+        back.set()
+        api.until(lambda: reason(api, namespace="gone") == "Published")
+        assert operator.process.poll() is None
+        assert "namespace gone is left out until it can be listed" in operator.log.read_text()
 
 
 def test_a_second_replica_takes_over_within_fifteen_seconds_of_a_leaders_death(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ VALUES: dict[str, float | dict[str, float]] = {
     "alignment_operator_workqueue_oldest_seconds": 0.5,
     "alignment_operator_watch_lag_seconds": {"jobs": 0.0},
     "alignment_operator_last_resync_timestamp_seconds": 1.0,
+    "alignment_operator_unlisted_namespaces": 0.0,
 }
 
 

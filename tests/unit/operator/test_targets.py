@@ -137,6 +137,7 @@ def state(members: list[RunRecord]) -> OperatorState:
         "alignment_operator_workqueue_oldest_seconds": 0.0,
         "alignment_operator_watch_lag_seconds": {"jobs": 0.0},
         "alignment_operator_last_resync_timestamp_seconds": 1.0,
+        "alignment_operator_unlisted_namespaces": 0.0,
     }
     return OperatorState(tuple(members), values)
 
