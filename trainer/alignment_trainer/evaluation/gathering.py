@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from alignment_api.spec import EvaluationSpec
+from alignment_api.spec import Engine, EvaluationSpec
 from alignment_trainer.data.rows import Kind, Pair, Text, plain
 from alignment_trainer.evaluation.divergence import compare
 from alignment_trainer.evaluation.generation import Answer, generate
@@ -79,8 +79,8 @@ class ChampionView:
 class Gatherer:
     """Gathers for one holdout.
 
-    maximum: tokens of prompt and answer. words: known from the data. tick: called with an activity and how much is done of
-    how much; may raise to stop.
+    maximum: tokens of prompt and answer. engine: the forward that both sides of a pair go through, as training names it.
+    words: known from the data. tick: called with an activity and how much is done of how much; may raise to stop.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Gatherer:
         *,
         maximum: int,
         seed: int,
+        engine: Engine = Engine.AUTO,
         words: frozenset[str] = frozenset(),
         sets: Sets | None = None,
         tick: Callable[[str, int, int], None] = lambda *_: None,
@@ -99,6 +100,7 @@ class Gatherer:
         self._longest_answer = spec.generation.max_new_tokens
         self._maximum = maximum
         self._seed = seed
+        self._engine = engine
         self._words = words
         self._sets = sets or Sets()
         self._prompted = draw_prompts(spec, [pair.kind is Kind.EDIT for pair in pairs])
@@ -200,6 +202,7 @@ class Gatherer:
                 self._encoded(seat, self._pairs[some], "rejected"),
                 seat.tokenizer.pad_token_id,
                 lambda n: self._advance(f"scoring, {who}", n),
+                engine=self._engine,
             )
             self._done += 2 * len(chosen.logps)
             logps_P2[some] = np.stack([chosen.logps, rejected.logps], 1)

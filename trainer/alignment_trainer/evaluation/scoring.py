@@ -1,13 +1,14 @@
 """Log-probabilities of given answers under a model, in batches of similar length.
 
 Prompts and answers are tokenized as training does it: the whole text at once, cut where the prompt's tokens end. Both
-sides of a pair go through the forward that training uses, which computes once what they share; where that is not exact
-for a model, each side by itself.
+sides of a pair go through the forward that training uses, which computes once what they share, once it was compared
+with the model's own; where that is not exact for a model, or not wanted, each side by itself.
 P pairs of (prompt, answer), T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,13 +16,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from alignment_api.spec import Engine
 from alignment_trainer.data.rows import Text, tools_of
 
 __all__ = ["Scored", "batches", "encode", "encode_prompt", "padded", "score", "score_sides", "vocabulary"]
 
+_log = logging.getLogger(__name__)
 _TOKENS_PER_BATCH: Final = 16_384
 _LOGITS_PER_BATCH: Final = 2**28
 """Tokens times vocabulary: 1 GiB in float32, and 2,048 tokens a batch for a vocabulary of 128k."""
+_CHECKED_PAIRS: Final = 2
+"""The shortest pairs, so many of them, on which the shared forward is compared with the model's own in each call."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,7 @@ def score(
     with torch.inference_mode():
         for batch in batches([len(ids) for ids, _ in sequences], vocabulary(model)):
             ids_PT, answer_PT = (array.to(device) for array in padded([sequences[i] for i in batch], pad))
-            logits_PTV = model(input_ids=ids_PT, use_cache=False).logits[:, :-1].float()
-            token_logps_PT = -torch.nn.functional.cross_entropy(
-                logits_PTV.flatten(0, 1), ids_PT[:, 1:].flatten(), reduction="none"
-            ).view(len(batch), -1)
+            token_logps_PT = _token_logps(model, ids_PT)
             # Sums of hundreds of tokens are compared to a fraction of a nat: add in float64.
             sums_P = (token_logps_PT.double() * answer_PT[:, 1:]).sum(1)
             logps[batch] = sums_P.cpu().numpy()
@@ -91,14 +93,21 @@ def score_sides(
     rejected: Sequence[tuple[list[int], int]],
     pad: int,
     between: Callable[[int], None],
+    *,
+    engine: Engine = Engine.AUTO,
 ) -> tuple[Scored, Scored]:
-    """Score both sides of pairs, given as for :func:`score`. between: called with the number of sides done."""
+    """Score both sides of pairs, given as for :func:`score`. between: called with the number of sides done.
+
+    engine: TRL stands for each side by itself; the others for the shared forward wherever it is exact.
+    """
     from alignment_trainer.training.prefix.architectures import refusal
 
-    if refusal(model) is not None:
+    logps = None
+    if engine is not Engine.TRL and refusal(model) is None:
+        logps = _shared_logps(model, chosen, rejected, pad, between)
+    if logps is None:
         first = score(model, chosen, pad, between)
         return first, score(model, rejected, pad, lambda done: between(len(chosen) + done))
-    logps = _shared_logps(model, chosen, rejected, pad, between)
     counts = [[max(0, len(ids) - start) for ids, start in side] for side in (chosen, rejected)]
     first, second = (Scored(logps[:, n], np.array(counts[n], dtype=np.int64)) for n in range(2))
     return first, second
@@ -110,28 +119,41 @@ def _shared_logps(
     rejected: Sequence[tuple[list[int], int]],
     pad: int,
     between: Callable[[int], None],
-) -> NDArray[np.float64]:
-    """(P, 2) log-probabilities of chosen and rejected sides, nats."""
+) -> NDArray[np.float64] | None:
+    """(P, 2) log-probabilities of chosen and rejected sides, nats; None where the model's own forward has others."""
     import torch
 
     from alignment_trainer.training.prefix import attention, forward
     from alignment_trainer.training.prefix.packing import pack
 
+    def passed(rows: Sequence[tuple[list[int], int]]) -> Any:
+        """(2n, T-1) log-probabilities of answer tokens in one pass, 0 elsewhere. rows: n chosen sides, then the rejected."""
+        ids, answer = padded(rows, pad)
+        present = torch.zeros_like(answer)
+        for row, (tokens, _) in enumerate(rows):
+            present[row, : len(tokens)] = True
+        return seam.run(pack(ids, present, answer).to(device)).log_probs
+
     device = next(model.parameters()).device
     logps = np.zeros((len(chosen), 2))
     lengths = [len(a) + len(b) for (a, _), (b, _) in zip(chosen, rejected, strict=True)]
+    few = _shortest(chosen, rejected)
+    with torch.inference_mode():
+        theirs = [_token_logps(model, torch.tensor([ids], device=device))[0] for ids, _ in few]
     seam = forward.install(model, attention.backend_for(model.config, device, model.dtype))
     seam.logging = False
     done = 0
     try:
         with torch.inference_mode():
+            if few and (said := _difference(passed, few, theirs, model.dtype)) is not None:
+                _log.error(
+                    "the prefix-shared forward differs from the model's own (%s); each side is scored by itself",
+                    said,
+                )
+                return None
             # The head scores in tiles, so no budget of logits is needed.
             for batch in batches(lengths, 1):
-                ids, answer = padded([side[i] for side in (chosen, rejected) for i in batch], pad)
-                present = torch.zeros_like(answer)
-                for row, length in enumerate(len(side[i][0]) for side in (chosen, rejected) for i in batch):
-                    present[row, :length] = True
-                found = seam.run(pack(ids, present, answer).to(device)).log_probs
+                found = passed([side[i] for side in (chosen, rejected) for i in batch])
                 # Sums of hundreds of tokens are compared to a fraction of a nat: add in float64.
                 logps[batch] = torch.stack(found.double().sum(1).chunk(2), 1).cpu().numpy()
                 done += 2 * len(batch)
@@ -139,6 +161,52 @@ def _shared_logps(
     finally:
         seam.remove()
     return logps
+
+
+def _shortest(
+    chosen: Sequence[tuple[list[int], int]], rejected: Sequence[tuple[list[int], int]]
+) -> list[tuple[list[int], int]]:
+    """The sides of the pairs to compare two forwards on, chosen ones first: short ones with something to score."""
+    pairs = [
+        pair for pair in zip(chosen, rejected, strict=True) if all(len(ids) > start for ids, start in pair)
+    ]
+    pairs.sort(key=lambda pair: sum(len(ids) for ids, _ in pair))
+    return [pair[side] for side in range(2) for pair in pairs[:_CHECKED_PAIRS]]
+
+
+def _difference(
+    passed: Callable[[Sequence[tuple[list[int], int]]], Any],
+    few: Sequence[tuple[list[int], int]],
+    theirs: Sequence[Any],
+    precision: Any,
+) -> str | None:
+    """How a forward differs from ``theirs``, one row of :func:`_token_logps` a side; None if it does not."""
+    import torch
+
+    from alignment_trainer.training.prefix.attention import SegmentsLost
+    from alignment_trainer.training.prefix.selfcheck import difference
+
+    try:
+        ours = passed(few)
+    except SegmentsLost as error:
+        return str(error)
+    answers = [slice(max(start, 1) - 1, len(ids) - 1) for ids, start in few]
+    a, b = (
+        torch.cat([values[answer] for values, answer in zip(rows, answers, strict=True)])
+        for rows in (theirs, ours)
+    )
+    return difference("log_probs", a, b, len(a), precision)
+
+
+def _token_logps(model: Any, ids_PT: Any) -> Any:
+    """(P, T-1) log-probability of each token but the first, by the model's own forward."""
+    import torch
+
+    logits_PTV = model(input_ids=ids_PT, use_cache=False).logits[:, :-1].float()
+    losses = torch.nn.functional.cross_entropy(
+        logits_PTV.flatten(0, 1), ids_PT[:, 1:].flatten(), reduction="none"
+    )
+    return -losses.view(len(ids_PT), -1)
 
 
 def padded(sequences: Sequence[tuple[list[int], int]], pad: int) -> tuple[Any, Any]:

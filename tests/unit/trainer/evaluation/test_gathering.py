@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alignment_api.metrics import MetricName
-from alignment_api.spec import EvaluationSpec
+from alignment_api.spec import Engine, EvaluationSpec
 from alignment_trainer.data.rows import Kind
 from alignment_trainer.evaluation import gathering
 from alignment_trainer.evaluation.gathering import Gatherer, Seat, Sets
@@ -16,6 +16,7 @@ from alignment_trainer.evaluation.generation import generate
 from alignment_trainer.evaluation.judges.base import Comparison, Judgement, Outcome, judgements
 from alignment_trainer.evaluation.metrics import measure
 from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
+from alignment_trainer.training.prefix import packing
 from support.material import pair
 from support.tiny import save_tiny_model
 
@@ -138,3 +139,11 @@ def test_pairs_scored_some_at_a_time_get_the_same_numbers(
     np.testing.assert_allclose(some.chosen, whole.chosen, rtol=1e-5)
     np.testing.assert_allclose(some.rejected, whole.rejected, rtol=1e-5)
     assert the_same.tolist() == tokens.tolist()
+
+
+def test_a_training_by_trl_alone_is_evaluated_without_sharing(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "pack", lambda *_: pytest.fail("pairs were packed"))
+    work = Gatherer([pair(n) for n in range(4)], SPEC, maximum=128, seed=0, engine=Engine.TRL)
+    assert work.champion(seat).tokens.all()

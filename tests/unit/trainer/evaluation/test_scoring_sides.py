@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from alignment_api.spec import Precision
+from alignment_api.spec import Engine, Precision
 from alignment_trainer.evaluation.models import load_frozen
 from alignment_trainer.evaluation.scoring import encode, score, score_sides
 from alignment_trainer.models.fetch import LocalModel
 from alignment_trainer.training.policy import load_tokenizer
 from alignment_trainer.training.prefix.architectures import refusal
+from alignment_trainer.training.prefix.packing import PackedBatch
 from support.material import pair
 from support.tiny import save_tiny_model
 
@@ -80,3 +81,33 @@ def test_a_model_for_which_sharing_is_not_exact_is_scored_side_by_side(model: Lo
     alone = [score(loaded, side, pad, lambda _done: None).logps for side in (chosen, rejected)]
     assert [one.logps.tolist() for one in together] == [logps.tolist() for logps in alone]
     assert told[-1] == 2 * len(chosen)
+
+
+def test_asked_for_trl_no_pair_is_packed(model: LocalModel) -> None:
+    loaded = load_frozen(model, Precision.FLOAT32)
+    chosen, rejected, pad = sides(model)
+    seen = tokens_through(loaded)
+    score_sides(loaded, chosen, rejected, pad, lambda _done: None, engine=Engine.TRL)
+    assert sum(seen) >= sum(len(ids) for side in (chosen, rejected) for ids, _ in side)
+
+
+@pytest.mark.parametrize("wrong", ["places", "segments lost"])
+def test_a_shared_forward_that_went_wrong_is_found_and_not_used(
+    model: LocalModel, wrong: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = load_frozen(model, Precision.FLOAT32)
+    chosen, rejected, pad = sides(model)
+    alone = [score(loaded, side, pad, lambda _done: None).logps for side in (chosen, rejected)]
+    if wrong == "places":
+        kept = PackedBatch.spread
+        monkeypatch.setattr(PackedBatch, "spread", lambda self, values: kept(self, values).roll(1, -1))
+    else:  # as if transformers no longer handed unknown arguments on to its layers
+        decoder = loaded.model.forward
+        loaded.model.forward = lambda *args, **kwargs: decoder(*args, **kwargs | {"segments": None})
+    told: list[int] = []
+    together = score_sides(loaded, chosen, rejected, pad, told.append)
+    assert [one.logps.tolist() for one in together] == [logps.tolist() for logps in alone]
+    assert told == sorted(told)
+    assert told[-1] == 2 * len(chosen)
+    (line,) = caplog.messages
+    assert line.startswith("the prefix-shared forward differs from the model's own (")

@@ -24,9 +24,11 @@ from alignment_trainer.training.prefix.packing import Segment
 
 __all__ = [
     "NAME",
+    "SegmentsLost",
     "backend_for",
     "block_segments",
     "choose_backend",
+    "placeholder_mask",
     "register",
     "sdpa_segments",
     "varlen_segments",
@@ -42,8 +44,27 @@ _KEPT_SCORES: Final = 1 << 24
 """Probabilities kept for the backward pass per layer, in elements; beyond, they are computed again."""
 
 
+class SegmentsLost(RuntimeError):
+    """A packed row came to a layer without its segments: plain attention would let every token see all pairs."""
+
+    def __init__(self) -> None:
+        super().__init__("the segments of a packed row did not reach its attention layers")
+
+
+def placeholder_mask(device: torch.device) -> torch.Tensor:
+    """What a packed row brings for a mask, which nobody reads; :func:`register`'s attention knows it by its size.
+
+    A mask of four dimensions is handed through untouched; without one, transformers would build (T, T) from the
+    restarting positions.
+    """
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
 def register() -> None:
-    """Make ``attn_implementation=NAME`` known: packed calls go to a backend, all others to plain SDPA."""
+    """Make ``attn_implementation=NAME`` known: packed calls go to a backend, all others to plain SDPA.
+
+    A packed call whose segments were lost on the way raises :class:`SegmentsLost`.
+    """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -62,6 +83,8 @@ def register() -> None:
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         if segments is None or segment_backend is None:
+            if attention_mask is not None and attention_mask.shape[-1] == 1 < key.shape[2]:
+                raise SegmentsLost
             out: tuple[torch.Tensor, None] = plain(
                 module, query, key, value, attention_mask, scaling=scaling, **kwargs
             )

@@ -53,13 +53,11 @@ class Seam:
         self.tokens += packed.ids_T.shape[0]
         self.rows += packed.rows_R.shape[0]
         # The segments travel as arguments, not on the side: gradient checkpointing calls the layers again, later.
-        # A mask of four dimensions is handed through untouched; without one, transformers would build (T, T) from
-        # the restarting positions. Nobody reads it.
         with self._products():
             hidden_TE = self._model.base_model(
                 input_ids=packed.ids_T[None],
                 position_ids=packed.positions_T[None],
-                attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=packed.ids_T.device),
+                attention_mask=attention.placeholder_mask(packed.ids_T.device),
                 use_cache=False,
                 segments=packed.segments,
                 segment_backend=self._backend,
