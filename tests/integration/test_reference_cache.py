@@ -16,6 +16,7 @@ from alignment_trainer.models.fetch import LocalModel, fetch_model
 from alignment_trainer.models.resolve import Resolver
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.training.policy import load_tokenizer
+from alignment_trainer.training.prefix import forward
 from alignment_trainer.training.reference_cache import ReferenceCache, pair_keys
 from alignment_trainer.training.tokens import tokenize_pair
 from support.material import pair
@@ -149,6 +150,22 @@ def test_after_a_warm_start_the_reference_is_the_warm_started_policy(local: Trai
 def test_what_changes_the_numbers_changes_the_scope(local: TrainStage, change: dict[str, Any]) -> None:
     local.run("one", PAIRS[:16], **LORA)
     assert local.run("other", PAIRS[:16], **LORA, **change).record["reference"]["cached"] == 0
+
+
+def test_one_precision_of_a_frozen_base_and_of_weights_in_training_are_two_scopes(local: TrainStage) -> None:
+    low = {"precision": "BFloat16"}
+    full = local.run("full", PAIRS[:16], **low, learningRate=1e-4)
+    assert full.record["reference"] == {"pairs": 16, "cached": 0}
+    assert local.run("adapter", PAIRS[:16], **low, **LORA).record["reference"]["cached"] == 0
+    assert local.run("again", PAIRS[:16], **low, **LORA).record["reference"]["cached"] == 16
+
+
+def test_a_forward_with_other_numbers_uses_none_of_the_old_ones(
+    local: TrainStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.run("one", PAIRS[:16], **LORA)
+    monkeypatch.setattr(forward, "VERSION", forward.VERSION + 1)
+    assert local.run("other", PAIRS[:16], **LORA).record["reference"]["cached"] == 0
 
 
 def test_two_runs_that_write_at_once_share_what_they_computed(stage: TrainStage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from alignment_trainer.training.dataset import Part
 from alignment_trainer.training.engine import choose_engine
 from alignment_trainer.training.group import Group
 from alignment_trainer.training.losses import comparison, terms
+from alignment_trainer.training.prefix import forward
 from alignment_trainer.training.reference import reference_values, with_reference
 from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
 from alignment_trainer.training.schedule import Schedule, compares_pairs, log_steps, losses
@@ -160,7 +162,8 @@ def run_dpo(
                 context.stop.set()
             context.raise_if_stopped()
 
-        scope = scope_of(**names, forward=str(Engine.PREFIX_SHARED if collator.shared else Engine.TRL))
+        shared = f"{Engine.PREFIX_SHARED} {forward.VERSION}"
+        scope = scope_of(**names, forward=shared if collator.shared else f"{Engine.TRL} {version('trl')}")
         folder = uris.join(context.request.spec.artifacts.uri, "cache", "reference", scope) + "/"
         cache = ReferenceCache(context.store(folder), folder)
         values, cached = reference_values(

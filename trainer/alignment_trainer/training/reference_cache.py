@@ -31,7 +31,7 @@ _SUFFIX: Final = ".ref"
 def scope_of(**parts: str) -> str:
     """Name of a reference's folder: 32 hex digits over everything that a log-probability depends on but the pair.
 
-    parts: digests of model and adapter, of tokenizer and template; number format, forward and libraries.
+    parts: digests of model and adapter, of tokenizer and template; number formats of weights and passes, forward and libraries.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

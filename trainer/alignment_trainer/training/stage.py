@@ -78,6 +78,8 @@ def run(context: StageContext) -> StageResult:
         "tokenizer": file_sha256(model.tokenizer / "tokenizer.json"),
         "template": str(tokenizer.chat_template),
         "precision": str(spec.precision),
+        # One precision has two: a frozen base is stored in it, weights in training are cast for each pass.
+        "weights": str(policy.get_input_embeddings().weight.dtype),
         "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
     }
     trained = run_dpo(

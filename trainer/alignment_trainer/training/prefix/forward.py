@@ -19,10 +19,12 @@ from alignment_trainer.training.prefix import adapter, attention, products
 from alignment_trainer.training.prefix.head import score_rows
 from alignment_trainer.training.prefix.packing import PackedBatch
 
-__all__ = ["KEY", "Seam", "install"]
+__all__ = ["KEY", "VERSION", "Seam", "install"]
 
 KEY: Final = "packed"
 """Name of the packed batch in the model's keyword arguments."""
+VERSION: Final = 1
+"""Raised when other log-probabilities come out of here than before, beyond rounding: cached ones are then not used."""
 
 
 class Seam:
