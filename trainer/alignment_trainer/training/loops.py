@@ -25,6 +25,7 @@ from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
 from alignment_trainer.training.schedule import Schedule, compares_pairs, log_steps, losses
 from alignment_trainer.training.selection import choose_checkpoint
 from alignment_trainer.training.tokens import supervised, tokenized
+from alignment_trainer.training.trial import size_warm_start
 
 __all__ = ["Trained", "run_dpo", "run_warm_start"]
 
@@ -39,37 +40,32 @@ def run_warm_start(
     steps: int,
 ) -> list[dict[str, Any]]:
     """Supervised training on the chosen side in ``steps`` steps. Changes ``policy``; returns the log. Raises Stopped."""
+    from pyarrow.compute import list_value_length
     from trl import SFTConfig, SFTTrainer
 
     spec = context.request.spec.training
     assert spec.warm_start is not None  # noqa: S101  the caller saw to it
     arguments = SFTConfig(
         **_common(context, "warm-start", steps, plan, spec),
-        per_device_train_batch_size=plan.micro_batch,
-        gradient_accumulation_steps=plan.accumulation,
         num_train_epochs=spec.warm_start.epochs,
         learning_rate=plan.warm_start_learning_rate,
         save_strategy="no",
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+    file = context.scratch / "tokens" / "supervised.arrow"
+    rows = _on_disk(group, supervised, pairs, tokenizer, file, spec.max_length)
     trainer = SFTTrainer(
         model=policy,
         args=arguments,
-        train_dataset=_on_disk(
-            group,
-            supervised,
-            pairs,
-            tokenizer,
-            context.scratch / "tokens" / "supervised.arrow",
-            spec.max_length,
-        ),
+        train_dataset=rows,
         processing_class=tokenizer,
         callbacks=[
             Reporter(context, group, "warm start", 0, steps + plan.steps),
             DivergenceCheck("training.warmStart.learningRate", plan.warm_start_learning_rate),
         ],
     )
+    size_warm_start(trainer, group, list_value_length(rows.data.column("input_ids")).to_numpy(), plan)
     trainer.train()
     # A warm start is short; stopped, it is done again rather than resumed.
     context.raise_if_stopped()  # which all were told after the same step

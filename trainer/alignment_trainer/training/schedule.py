@@ -13,12 +13,19 @@ from typing import Final
 from alignment_api.spec import Loss, TrainingSpec
 from alignment_trainer.training.traits import Traits
 
-__all__ = ["Schedule", "checkpoint_steps", "compares_pairs", "log_steps", "losses", "make_schedule"]
+__all__ = [
+    "Schedule",
+    "at_once",
+    "checkpoint_steps",
+    "compares_pairs",
+    "log_steps",
+    "losses",
+    "make_schedule",
+]
 
 _ENOUGH_STEPS: Final = 50
 """Steps are made smaller for these: seven large steps move nothing, which looks like a model that cannot learn."""
 _PAIRS_PER_STEP: Final = 16
-_MICRO_BATCH: Final = 8
 _TOKENS_PER_MICRO_BATCH: Final = 8192
 """Enough to keep an accelerator or a CPU busy; lowered where memory does not do."""
 _CHECKPOINTS: Final = 10
@@ -55,8 +62,6 @@ class Schedule:
     pairs: int
     epochs: int
     pairs_per_step: int
-    micro_batch: int
-    accumulation: int
     steps: int
     save_steps: int
     learning_rate: float
@@ -66,6 +71,11 @@ class Schedule:
     warm_start_learning_rate: float
     sft_weight: float
 
+    @property
+    def share(self) -> int:
+        """Pairs of a step that fall to each process."""
+        return max(1, self.pairs_per_step // self.processes)
+
 
 def make_schedule(spec: TrainingSpec, traits: Traits, *, processes: int = 1) -> Schedule:
     """Schedule for a model and the pairs to train on. processes: ranks that share a step."""
@@ -74,15 +84,11 @@ def make_schedule(spec: TrainingSpec, traits: Traits, *, processes: int = 1) -> 
     warm_rate = spec.warm_start.learning_rate if spec.warm_start else None
     pairs = traits.pairs
     per_step = spec.pairs_per_step or max(1, min(_PAIRS_PER_STEP, spec.epochs * pairs // _ENOUGH_STEPS))
-    per_rank = max(1, per_step // processes)
-    micro = max(size for size in range(1, min(per_rank, _MICRO_BATCH) + 1) if per_rank % size == 0)
     steps = math.ceil(pairs / per_step) * spec.epochs
     return Schedule(
         pairs=pairs,
         epochs=spec.epochs,
         pairs_per_step=per_step,
-        micro_batch=micro,
-        accumulation=per_rank // micro,
         steps=steps,
         save_steps=checkpoint_steps(steps),
         learning_rate=spec.learning_rate or _two_digits(rates.preference * scale),
@@ -94,6 +100,14 @@ def make_schedule(spec: TrainingSpec, traits: Traits, *, processes: int = 1) -> 
         if spec.sft_weight is not None
         else (_EDIT_SFT_WEIGHT if traits.edits else 0.0),
     )
+
+
+def at_once(share: int, longest: int, budget: int) -> int:
+    """Sequences in a micro-batch of the warm start: equal parts of a process's share, within ``budget`` tokens or alone.
+
+    longest: tokens of the longest sequence, to which others may be padded.
+    """
+    return max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * longest <= budget))
 
 
 def compares_pairs(loss: Loss) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -154,6 +155,8 @@ def _warm_start(
         log = run_warm_start(context, group, policy, tokenizer, train, plan, steps)
         folder = context.scratch / "warm-policy"
         save_policy(policy, tokenizer, folder, base=base, leads=group.leads)
+        del policy
+        _let_go()
         if group.leads:
             (folder / "log.json").write_text(json.dumps(log), encoding="utf-8")
             ref = upload_folder(folder, uri, store)
@@ -162,6 +165,15 @@ def _warm_start(
     folder = group.once_per_node(lambda: fetch_folder(ref, store, scratch))
     log = json.loads((folder / "log.json").read_text())
     return folder, [{**entry, "phase": "warmStart"} for entry in log], ref.digest
+
+
+def _let_go() -> None:
+    """Give back the memory of a model that is not needed any more, before the next one is loaded."""
+    import torch
+
+    gc.collect()  # TRL's and our forwards stand on the model that they belong to: a circle
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _base_of(model: LocalModel, uri: str, digest: str) -> dict[str, str]:

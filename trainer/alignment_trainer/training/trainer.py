@@ -192,8 +192,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if gradients and not self.model.is_gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
-            _log.warning("out of memory: gradient checkpointing from here on")
+            trial.recompute(self.model)
             return
         self._tight = not self._collator.together  # whose steps are not cut, whatever else is
         self._collator.budget = max(1, tokens // 2)
@@ -207,11 +206,12 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         device, several = self.accelerator.device, self.accelerator.num_processes > 1
         if self.is_distributed_loading_by_transformers or not trial.wanted(device):
             return
-        moments, buckets = 2, int(several)
         while True:
             examples = trial.largest(dataset, self._collator, self.args.per_device_train_batch_size)
             batch = self.moved(self._collator.micro_batch(examples))
-            fit = trial.fits(self.model, batch, self.accelerator.autocast(), room=moments + buckets)
+            inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
+            inputs["labels"] = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+            fit = trial.fits(self.model, inputs, self.accelerator.autocast(), several=several)
             if not self._group.any(not fit):
                 break
             if self._at_smallest([batch]):
