@@ -48,12 +48,11 @@ class Checkpoints:
         if partial:
             shutil.rmtree(target, ignore_errors=True)
         for name in self._stored():
-            if not (target / name).is_dir():
-                sums = read_sums(self._store, uris.join(self._folder, name) + "/")
-                if sums is not None:
-                    ref = ArtifactRef(uri=uris.join(self._folder, name) + "/", digest=sums_digest(sums))
-                    target.mkdir(parents=True, exist_ok=True)
-                    shutil.copytree(fetch_folder(ref, self._store, self._scratch / "fetched"), target / name)
+            folder = uris.join(self._folder, name) + "/"
+            sums = read_sums(self._store, folder)
+            # One that a killed attempt was about to remove lacks files; transformers would start without them.
+            if sums is not None and not all((target / name / file).is_file() for file in sums):
+                self._bring(ArtifactRef(uri=folder, digest=sums_digest(sums)), target / name)
         stored = self._stored()
         for local in target.glob("checkpoint-*"):
             if local.name not in stored:
@@ -63,6 +62,18 @@ class Checkpoints:
     def delete(self) -> None:
         """Forget all checkpoints: the candidate is stored."""
         delete_folder(self._store, self._folder)
+
+    def _bring(self, ref: ArtifactRef, place: Path) -> None:
+        """Put a stored checkpoint in its place, in one step: whoever finds it there may trust it."""
+        downloads = self._scratch / "fetched"
+        found = fetch_folder(ref, self._store, downloads)
+        if not found.is_relative_to(downloads):  # the store's own folder: a store on this machine
+            copy = downloads / place.name
+            shutil.rmtree(copy, ignore_errors=True)
+            found = shutil.copytree(found, copy)
+        shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        found.replace(place)
 
     def _stored(self) -> set[str]:
         parts = (uris.relative(info.uri, self._folder).split("/") for info in self._store.list(self._folder))
