@@ -169,9 +169,10 @@ class Gateway:
         """Create an Event."""
         return await self._create(EVENTS, manifest)
 
-    async def delete_job(self, key: Key, uid: str) -> None:
-        """Delete this very Job, after its pods have ended. One that is gone already is fine."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Foreground"}
+    async def delete_job(self, key: Key, uid: str, *, wait: bool = True) -> None:
+        """Delete this very Job, after its pods have ended; without ``wait`` at once. One that is gone already is fine."""
+        policy = "Foreground" if wait else "Background"
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         try:
             await self._call("delete", JOBS, "DELETE", JOBS.path(key.namespace, key.name), {}, body)
         except ApiError as error:

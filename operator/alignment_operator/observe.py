@@ -90,14 +90,26 @@ def _leftovers(jobs: tuple[JobRecord, ...], pods: tuple[PodRecord, ...]) -> tupl
     """Pods that have not ended and whose Job is not there (any more): it was deleted before them."""
     known = {job.uid for job in jobs}
     return tuple(
-        Leftover(pod.key.name, _STAGES[pod.stage], _time(pod.deletion))
+        Leftover(pod.key.name, _STAGES[pod.stage], _time(pod.deletion), pod.node)
         for pod in pods
         if pod.job_uid  # labels may be copied along with a manifest
         and pod.job_uid not in known
         and pod.stage in _STAGES
-        and pod.ended is None
-        and pod.phase not in ("Failed", "Succeeded")
+        and _lives(pod)
     )
+
+
+def _stopping(stage: StageName, pods: tuple[PodRecord, ...]) -> Leftover | None:
+    """Of the pods that their nodes were told to stop and that have not ended, the one whose time is over first."""
+    told = [(pod.deletion, pod) for pod in pods if pod.deletion is not None and pod.node and _lives(pod)]
+    if not told:
+        return None
+    until, pod = min(told, key=lambda item: (item[0], item[1].key.name))
+    return Leftover(pod.key.name, stage, _time(until), pod.node)
+
+
+def _lives(pod: PodRecord) -> bool:
+    return pod.ended is None and pod.phase not in ("Failed", "Succeeded")
 
 
 def _attempt(
@@ -112,6 +124,8 @@ def _attempt(
         state=AttemptState.PENDING,
         started=_time(leader.running_since) if leader else None,
     )
+    if not job.over:
+        attempt = replace(attempt, stopping=_stopping(stage, pods))
     if job.complete:
         return _succeeded(attempt, job, leader)
     if job.failed:

@@ -193,22 +193,22 @@ class Reconciler:
     async def _stop(self, stored: RunRecord, action: StopStage) -> None:
         """Stop an attempt, unless it turns out to have ended meanwhile: then its result counts."""
         job = next((j for j in self._store.jobs(stored.identity) if j.key.name == action.name), None)
-        if job is None or job.deleting:
+        if job is None or (job.deleting and not action.abandon):
             return
-        if not await self._delete(job):
+        if not await self._delete(job, abandon=action.abandon):
             raise _Again
 
-    async def _delete(self, job: JobRecord) -> bool:
-        """Delete a Job; False when a live reading finds it ended or gone, or on its way."""
+    async def _delete(self, job: JobRecord, *, abandon: bool = False) -> bool:
+        """Delete a Job; False when a live reading finds it ended or gone, or (unless it is abandoned) on its way."""
         raw = await self._gateway.get_job(job.key)
         live = job_record(raw) if raw is not None else None
         if live is None:
             self._store.drop_job(job.key)
             return False
-        if live.uid != job.uid or live.over or live.deleting:
+        if live.uid != job.uid or live.over or (live.deleting and not abandon):
             self._store.put_job(live)
             return False
-        await self._gateway.delete_job(job.key, job.uid)
+        await self._gateway.delete_job(job.key, job.uid, wait=not abandon)
         return True
 
     async def _start(self, stored: RunRecord, action: StartStage) -> bool:

@@ -179,7 +179,7 @@ class PodRecord:
     words: why it does not run yet, as the cluster says it; empty once it runs, or where there is nothing to say.
     starting: a node has it, and its container does not run yet.
     evicted: the kubelet's words, where it removed the pod for what the pod did itself (its disk space used up).
-    deletion: when the pod is killed at the latest, once it was told to stop.
+    deletion: when the pod is killed at the latest, once it was told to stop. node: where it runs, if anywhere.
     gone: it is not in the cluster any more; its last word is kept until its Job has come to an end.
     """
 
@@ -198,6 +198,7 @@ class PodRecord:
     disrupted: bool
     evicted: str
     deletion: str | None
+    node: str
     running_since: str | None
     ended: str | None
     exit_code: int | None
@@ -297,6 +298,7 @@ def pod_record(raw: Json) -> PodRecord:
         disrupted=disrupted,
         evicted=(status.get("message") or "Evicted") if by_itself else "",
         deletion=metadata.get("deletionTimestamp"),
+        node=(raw.get("spec") or {}).get("nodeName", ""),
         running_since=running.get("startedAt") or ended.get("startedAt"),
         ended=ended.get("finishedAt"),
         exit_code=ended.get("exitCode"),

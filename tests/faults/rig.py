@@ -271,6 +271,7 @@ class Rig:
             )
         for pod in self.server.of("pods"):
             ended = pod["status"]["phase"] in ("Failed", "Succeeded")
+            ended = ended or pod["metadata"]["name"] in self.kubelet.dead
             assert not _same_stage(pod, item) or ended, (
                 f"{pod['metadata']['name']} runs beside {item['metadata']['name']}"
             )

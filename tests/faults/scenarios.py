@@ -168,6 +168,7 @@ SCENARIOS = (
         script={"train": ["1!", "drain", "done", "done"]},
         forgets=True,
     ),
+    Scenario("a node that dies", spec={"backoffLimit": 0}, script={"train": ["die", "done"]}),
     Scenario("creation refused twice", prepare=_refuse_twice),
     Scenario(
         "deleted while training",

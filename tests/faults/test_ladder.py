@@ -73,6 +73,7 @@ def test_the_ladder_has_enough_rungs() -> None:
         ("preempted by its queue", "Published"),
         ("a gang, one of which is drained", "Published"),
         ("a gang that breaks because one of it is drained", "Published"),
+        ("a node that dies", "Published"),
         ("creation refused twice", "Published"),
         ("deleted while training", ""),
     ],

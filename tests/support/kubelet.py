@@ -23,7 +23,7 @@ Script = Mapping[str, list[str]]
 
 done; lost: ends well, its word is lost; stop: exits 143 by itself; drain, delete: told to stop, with and without a
 disruption; an exit code; each of these with ``!``: and the pod is removed at once. hold: runs until released, stops when
-told to; linger: as hold, but also takes its time to stop until released.
+told to; linger: as hold, but also takes its time to stop until released; die: its node is gone, and is never heard of again.
 """
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
 _INDEX = "batch.kubernetes.io/job-completion-index"
@@ -46,6 +46,7 @@ class Kubelet:
         self.ip = ip
         self.holding: set[str] = set()
         self.lingering: set[str] = set()
+        self.dead: set[str] = set()
         self.full: set[str] = set()
         """Stages for whose pods there is no room."""
         self.ends: dict[str, list[tuple[str, str]]] = {}
@@ -140,7 +141,7 @@ class Kubelet:
                     "annotations": template["metadata"]["annotations"],
                     "ownerReferences": [owner],
                 },
-                "spec": template["spec"],
+                "spec": {**template["spec"], "nodeName": "node1"},
                 "status": {"phase": "Pending"},
             },
         )
@@ -166,8 +167,10 @@ class Kubelet:
             if end == "linger":
                 self.lingering.add(name)
             return False
-        if end in ("drain", "delete"):
-            if end == "drain":
+        if end in ("drain", "delete", "die"):
+            if end == "die":
+                self.dead.add(name)
+            if end != "delete":
                 pod = self._pod_status(pod, conditions=[DISRUPTED])
             self.server.tell_to_stop(pod)
             return True
@@ -179,7 +182,7 @@ class Kubelet:
         if not pod:
             return False
         name, phase = pod["metadata"]["name"], pod["status"].get("phase")
-        if "deletionTimestamp" not in pod["metadata"] or name in self.lingering:
+        if "deletionTimestamp" not in pod["metadata"] or name in self.lingering | self.dead:
             return False
         if phase == "Running":
             self._finish(pod, "143")

@@ -36,11 +36,15 @@ class StartStage:
 
 @dataclass(frozen=True, slots=True)
 class StopStage:
-    """Tell one attempt to stop: SIGTERM, time to save a checkpoint, then gone."""
+    """Tell one attempt to stop: SIGTERM, time to save a checkpoint, then gone.
+
+    abandon: its node is gone: take it away without waiting for its pods.
+    """
 
     name: str
     stage: StageName
     attempt: int
+    abandon: bool = False
 
 
 Action = StartStage | StopStage

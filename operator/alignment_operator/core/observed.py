@@ -40,6 +40,7 @@ class Attempt:
     disrupted: ended from outside (drain, preemption, machine restart): not the run's fault.
     evicted: why the node removed it for what it did itself; empty: it did not.
     unread: it failed, and its pod was gone before anybody could read how.
+    stopping: while active, a pod of it that was told to stop and has not ended; of several the one to go first.
     by_hand: it went with ``align run``, which a person stops and starts again: no loop that a pause would slow down.
     """
 
@@ -56,6 +57,7 @@ class Attempt:
     disrupted: bool = False
     evicted: str = ""
     unread: bool = False
+    stopping: Leftover | None = None
     by_hand: bool = False
 
     @property
@@ -66,11 +68,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A pod that goes on without its Job. until: when it is killed at the latest; None: nobody told it to stop."""
+    """A pod that should be gone: its Job was deleted, or it was told to stop.
+
+    until: when it is killed at the latest; None: nobody told it to stop. node: where it runs.
+    """
 
     name: str
     stage: StageName
     until: datetime | None
+    node: str
 
 
 @dataclass(frozen=True, slots=True)

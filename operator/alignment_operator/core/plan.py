@@ -11,7 +11,8 @@ be called at any time, any number of times, after any crash.
                         └────────────── pause ◄──────────────┼─ counted   n+1, up to backoffLimit
                                                              └─ final     the run ends
 
-An ended attempt is recorded once: ``retryTime`` in its stage's status marks that it is.
+An ended attempt is recorded once: ``retryTime`` in its stage's status marks that it is. One whose node is gone never
+ends; it is recorded as ended, and taken away after that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from alignment_api.stage import ArtifactRef, RunIdentity, StageRequest
 from alignment_operator.core.actions import Action, Plan, StartStage, StopStage
 from alignment_operator.core.draft import STAGE_CONDITION, Draft
 from alignment_operator.core.gate import apply_gate
+from alignment_operator.core.leftovers import given_up_message, patience, waiting_message
 from alignment_operator.core.observed import Attempt, AttemptState, Observed
 from alignment_operator.core.outcome import Outcome, OutcomeKind, backoff_seconds, classify, deleted
 from alignment_operator.core.results import record_result
@@ -42,8 +44,6 @@ _LAUNCH_SECONDS = (15.0, 300.0)
 _SHORT_SECONDS = 60.0
 _SHORT_RUNS_AT_ONCE = 3
 """Attempts that were ended from outside start anew at once, but not for ever when each ends as soon as it began."""
-_LEFTOVER_SECONDS = 60.0
-"""A pod that should have been killed so long ago is on a node that is gone, and is waited for no longer."""
 
 
 def plan(observed: Observed, now: datetime) -> Plan:
@@ -97,7 +97,10 @@ class _Planner:
             status = self.draft.stage(stage)
         current = newest if newest is not None and newest.number == status.attempt else None
         if status.attempt == 0 or status.retry_time is not None:
-            self._start_when_due(stage)
+            if current is not None and current.active:
+                self.actions.append(StopStage(current.name, stage, current.number, abandon=True))
+            else:
+                self._start_when_due(stage)
             return False
         if current is None:
             return self._vanished(stage)
@@ -111,6 +114,8 @@ class _Planner:
     def _active(self, attempt: Attempt) -> None:
         stage = attempt.stage
         self._preempted(attempt)
+        if self._given_up(attempt):
+            return
         if attempt.started is not None and attempt.state is not AttemptState.PENDING:
             first = self.draft.stage(stage).start_time or attempt.started
             self.draft.set_stage(stage, start_time=first, attempt_start_time=attempt.started)
@@ -135,7 +140,7 @@ class _Planner:
             self._stop_active((attempt,))
             self._end_stage(stage, Reason.DEADLINE_EXCEEDED, self._deadline_message())
             return
-        self.requeue = left
+        self.requeue = min(left, self.requeue or left)
         self.draft.condition(
             STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, _RUNNING[stage], f"{attempt.name} is running."
         )
@@ -164,6 +169,36 @@ class _Planner:
             exit_reason="Disrupted",
         )
         self.draft.set(progress=None)
+
+    def _given_up(self, attempt: Attempt) -> bool:
+        """Whether a pod of the attempt should have ended so long ago that its node must be gone.
+
+        It is recorded now, and taken away in the next look: after a crash between the two the missing Job would count
+        as one that somebody deleted.
+        """
+        pod = attempt.stopping
+        left = patience(pod, self.now) if pod is not None else None
+        if pod is None or left is None:
+            return False
+        if left > 0:
+            self.requeue = left
+            return False
+        status = self.draft.stage(attempt.stage)
+        since = attempt.started or status.attempt_start_time
+        ran = max(0.0, ((pod.until or self.now) - since).total_seconds()) if since is not None else 0.0
+        self.draft.set_stage(
+            attempt.stage,
+            start_time=status.start_time or since,
+            attempt_start_time=None,
+            running_seconds=round(status.running_seconds + ran, 3),
+            preemptions=status.preemptions + 1,
+            exit_reason="Disrupted",
+            retry_time=self.now,
+        )
+        self.draft.set(progress=None)
+        self._retrying(attempt.stage, given_up_message(attempt.name, pod))
+        self.requeue = 0.0
+        return True
 
     def _stop_active(self, attempts: tuple[Attempt, ...]) -> None:
         self.actions.extend(
@@ -274,11 +309,10 @@ class _Planner:
             why = f"failed; {failure.reason}: {failure.message}" if counted else "was ended from outside."
             # A moment, not a countdown: a message that changes by itself would be written again and again.
             when = f"{status.retry_time:%H:%M:%S} UTC"
-            message = (
-                f"Attempt {status.attempt + 1} of {stage} starts at {when}. Attempt {status.attempt} {why}"
+            self._retrying(
+                stage,
+                f"Attempt {status.attempt + 1} of {stage} starts at {when}. Attempt {status.attempt} {why}",
             )
-            self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.RETRYING, message)
-            self.draft.waiting(Reason.RETRYING, message)
             return
         self._start(stage, status.attempt + 1)
 
@@ -309,24 +343,17 @@ class _Planner:
 
     def _left_over(self, stage: StageName) -> bool:
         """Wait for a pod that a deleted attempt has left behind; True while there is one."""
-        limit = self.now - timedelta(seconds=_LEFTOVER_SECONDS)
-        pods = [
-            pod
-            for pod in self.observed.leftovers
-            if pod.stage is stage and (pod.until is None or pod.until > limit)
-        ]
-        if not pods:
-            return False
-        pod = pods[0]
-        if pod.until is not None:
-            self.requeue = (pod.until - limit).total_seconds()
-            what = "is being stopped"
-        else:
-            what = "still runs; delete it, or let it end"
-        message = f"Pod {pod.name} of a deleted attempt {what}; the next attempt starts when it is gone."
+        for pod in self.observed.leftovers:
+            left = patience(pod, self.now)
+            if pod.stage is stage and (left is None or left > 0):
+                self.requeue = left
+                self._retrying(stage, waiting_message(pod))
+                return True
+        return False
+
+    def _retrying(self, stage: StageName, message: str) -> None:
         self.draft.condition(STAGE_CONDITION[stage], ConditionStatus.UNKNOWN, Reason.RETRYING, message)
         self.draft.waiting(Reason.RETRYING, message)
-        return True
 
     def _request(self, stage: StageName, number: int) -> StageRequest:
         inputs = {

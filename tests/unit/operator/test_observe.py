@@ -187,6 +187,21 @@ def test_the_words_of_a_pod_that_was_replaced_do_not_keep_the_next_one_from_bein
     assert [at.uid for _, at in view.mute if at] == ["pod-1"]
 
 
+def test_a_pod_that_was_told_to_stop_and_has_not_is_named_with_its_node() -> None:
+    first, second = (
+        pod(3 + index, name=f"pod-{index}", uid=f"pod-{index}", index=index, status=running())
+        for index in range(2)
+    )
+    for raw, until in ((first, T3), (second, T2)):
+        raw["metadata"]["deletionTimestamp"] = until
+        raw["spec"]["nodeName"] = "gpu7"
+    stopping = seen(job(2, completions=2), first, second).stopping
+    assert stopping is not None
+    assert (stopping.name, stopping.node) == ("pod-1", "gpu7")
+    assert seen(job(2), first | {"status": ended(143)}).stopping is None
+    assert seen(job(2, status=over("Failed")), first).stopping is None
+
+
 def test_labels_that_were_copied_leave_nothing_over() -> None:
     stray = pod(3, status=running())
     stray["metadata"]["ownerReferences"] = []

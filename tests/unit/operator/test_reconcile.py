@@ -94,6 +94,27 @@ async def test_a_job_that_runs_on_after_its_run_has_finished_is_stopped() -> Non
     assert rig.created_jobs() == ["notes-train-1"]
 
 
+async def test_a_job_that_waits_for_a_pod_on_a_dead_node_does_not_keep_its_run_suspended() -> None:
+    def train_job(rig: Rig) -> Json | None:
+        return job_of(rig.server, StageName.TRAIN)
+
+    scenario = Scenario(
+        "suspended on a dead node",
+        script={"train": ["die", "done"]},
+        steps=(
+            Step(lambda rig: bool(rig.kubelet.dead), lambda rig: rig.change_spec(suspend=True)),
+            Step(
+                lambda rig: "deletionTimestamp" in (train_job(rig) or {}).get("metadata", {}), lambda _: None
+            ),
+            Step(lambda rig: train_job(rig) is None, lambda rig: rig.change_spec(suspend=False)),
+        ),
+    )
+    rig = await Rig(scenario).play()
+    assert rig.reason == "Published"
+    assert rig.created_jobs().count("notes-train-2") == 1
+    assert rig.server.idle_writes == []
+
+
 async def test_a_quota_that_refuses_the_job_is_told_in_its_own_words_until_it_lets_it_through() -> None:
     messages: list[str] = []
 

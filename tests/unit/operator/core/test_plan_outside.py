@@ -6,7 +6,7 @@ import pytest
 
 from alignment_api.conditions import Reason
 from alignment_api.names import StageName
-from alignment_operator.core.observed import Leftover
+from alignment_operator.core.observed import AttemptState, Leftover
 from support.runs import at, run
 
 from .world import World, with_spec
@@ -91,7 +91,7 @@ def test_the_pod_of_a_deleted_attempt_is_waited_for_but_not_for_ever() -> None:
     world.begin("notes-prepare-1")
     world.look()
     del world.attempts["notes-prepare-1"]
-    world.leftovers = (Leftover("notes-prepare-1-x", PREPARE, at(300)),)
+    world.leftovers = (Leftover("notes-prepare-1-x", PREPARE, at(300), "node1"),)
     world.look()
     world.seconds += 10
     assert world.look().requeue_seconds == 350
@@ -101,6 +101,48 @@ def test_the_pod_of_a_deleted_attempt_is_waited_for_but_not_for_ever() -> None:
     world.seconds = 360  # its node is gone: nobody will ever say that it has ended
     world.look()
     assert world.started[-1] == "notes-prepare-2"
+
+
+def test_an_attempt_whose_node_is_gone_is_given_up_free_of_charge_and_says_which_node() -> None:
+    world = World(run(backoffLimit=0))
+    world.look()
+    world.begin("notes-prepare-1")
+    world.look()
+    world.change("notes-prepare-1", stopping=Leftover("notes-prepare-1-x", PREPARE, at(300), "gpu7"))
+    assert world.look().requeue_seconds == 360
+    assert world.reason is Reason.PREPARING
+    world.seconds = 360
+    planned = world.look()
+    assert (planned.actions, planned.requeue_seconds) == ((), 0)
+    assert world.reason is Reason.RETRYING
+    assert "pod notes-prepare-1-x should have ended by 12:05:00 UTC" in world.message
+    assert "kubectl delete node gpu7" in world.message
+    world.look()
+    assert world.stopped == ["notes-prepare-1"]
+    world.look()
+    assert world.started[-1] == "notes-prepare-2"
+    stage = world.run.status.stage(PREPARE)
+    assert (stage.failures, stage.preemptions, stage.running_seconds) == (0, 1, 300)
+
+
+def test_a_suspended_attempt_whose_node_is_gone_does_not_stop_for_ever() -> None:
+    world = World(run())
+    world.look()
+    world.begin("notes-prepare-1")
+    world.look()
+    with_spec(world, suspend=True)
+    world.change(
+        "notes-prepare-1",
+        state=AttemptState.STOPPING,
+        stopping=Leftover("notes-prepare-1-x", PREPARE, at(60), "gpu7"),
+    )
+    assert world.look().requeue_seconds == 120
+    world.seconds = 120
+    for _ in range(3):
+        world.look()
+    assert world.stopped == ["notes-prepare-1"]
+    assert world.reason is Reason.SUSPENDED
+    assert world.started == ["notes-prepare-1"]
 
 
 def test_what_the_cluster_refuses_is_tried_less_and_less_often() -> None:

@@ -13,8 +13,8 @@ from alignment_api.evidence import Evidence
 from alignment_api.names import STAGES, StageName
 from alignment_api.verdict import Result
 from alignment_operator.core.actions import StartStage
-from alignment_operator.core.observed import AttemptState
-from support.runs import FAILED, INCONCLUSIVE, PASSED, run
+from alignment_operator.core.observed import AttemptState, Leftover
+from support.runs import FAILED, INCONCLUSIVE, PASSED, at, run
 
 from .world import APPROVE, REJECT, World, with_gate, with_spec
 
@@ -90,6 +90,13 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def is_told_to_stop(self) -> None:
         self.world.change(self.active[-1], state=AttemptState.STOPPING)
+
+    @precondition(lambda self: self.active)
+    @rule(late=st.integers(-400, 400))
+    def is_on_a_node_that_goes(self, late: int) -> None:
+        attempt = self.world.attempts[self.active[-1]]
+        pod = Leftover("pod", attempt.stage, at(self.world.seconds - late), "node1")
+        self.world.change(attempt.name, stopping=pod)
 
     @precondition(lambda self: self.active)
     @rule()

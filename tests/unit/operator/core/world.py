@@ -48,6 +48,8 @@ class World:
         for action in planned.actions:
             if isinstance(action, StopStage):
                 self.stopped.append(action.name)
+                if action.abandon:
+                    del self.attempts[action.name]
             elif isinstance(action, StartStage) and not self.refusal and action.name not in self.attempts:
                 self.started.append(action.name)
                 self.requests[action.name] = action.request
