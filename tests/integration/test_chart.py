@@ -176,6 +176,14 @@ def test_a_digest_wins_over_a_tag() -> None:
     assert variables(rendered)["ALIGNMENT_OPERATOR_TRAINER_IMAGE"] == f"alignment-trainer@{digest}"
 
 
+def test_user_and_group_of_a_values_file_stay_whole_numbers_however_large() -> None:
+    ids = {"user": 1_000_650_000, "fsGroup": 2_147_483_647}
+    for program in helm.helms().values():
+        rendered = variables(render(values={"trainer": ids}, helm=program))
+        assert rendered["ALIGNMENT_OPERATOR_POD_USER"] == "1000650000"
+        assert rendered["ALIGNMENT_OPERATOR_POD_FS_GROUP"] == "2147483647"
+
+
 def test_the_network_policy_lets_the_operator_read_progress_of_stage_pods_only() -> None:
     (policy,) = of("NetworkPolicy", render())
     progress = next(rule for rule in policy["spec"]["egress"] if rule["ports"][0]["port"] == 8081)
