@@ -18,6 +18,8 @@ from support.runs import FAILED, INCONCLUSIVE, PASSED, at, run
 
 from .world import APPROVE, REJECT, World, with_gate, with_spec
 
+LOOKS_TO_SETTLE = 3
+"""An attempt whose node is gone is recorded, taken away, and followed by the next."""
 EVIDENCE: dict[str, Evidence] = {"passed": PASSED, "failed": FAILED, "inconclusive": INCONCLUSIVE}
 
 
@@ -53,7 +55,8 @@ class AnyLife(RuleBasedStateMachine):
         assert not there & set(started), "what exists is never started again"
         assert len(started) <= 1
         if write:
-            self.world.look()
+            for _ in range(LOOKS_TO_SETTLE):
+                self.world.look()
             settled = self.world.run.status
             again = self.world.look()
             assert again.status == settled, "with nothing new there is nothing to write"
