@@ -28,6 +28,12 @@ _POLICY = "PodFailurePolicy"
 _FAILED_POD = "BackoffLimitExceeded"
 """Reason of a Job of ours of which a pod failed."""
 
+_NOT_STARTED = ("StartError", "ContainerCannotRun")
+"""Reasons of a container whose process never ran: its exit code is the runtime's, and so is its message."""
+
+_LAST_WORDS = 500
+"""Characters that are quoted of a message that is not in our form."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -69,7 +75,7 @@ def observe(
         attempts.append(attempt)
         if job.attempt < recorded.attempt:
             continue  # recorded long ago
-        if _lacks_last_word(attempt):
+        if _lacks_last_word(attempt, own):
             unsettled.append(job)
         if attempt.state is AttemptState.PENDING and not any(
             pod.words for pod in own if pod.phase != "Failed"
@@ -162,11 +168,13 @@ def _succeeded(attempt: Attempt, job: JobRecord, leader: PodRecord | None) -> At
 def _failed(attempt: Attempt, job: JobRecord, pods: tuple[PodRecord, ...]) -> Attempt:
     culprit = _culprit(pods)
     word = read_termination_message(culprit.message) if culprit and culprit.message else None
-    code = culprit.exit_code if culprit else None
+    ran = culprit is not None and culprit.exit_reason not in _NOT_STARTED
+    code = culprit.exit_code if culprit and ran else None
     final = code in (StageExit.REQUEST_INVALID, StageExit.DATA_INVALID)
-    said = culprit.exit_reason if culprit and culprit.exit_reason not in ("", "Error") else ""
-    if code is None:
+    if culprit is None:
         said = next((pod.words for pod in pods if pod.words), "") or job.message
+    else:
+        said = _last_words(culprit, readable=word is not None)
     unread = not pods and job.reason == _FAILED_POD
     return replace(
         attempt,
@@ -179,6 +187,13 @@ def _failed(attempt: Attempt, job: JobRecord, pods: tuple[PodRecord, ...]) -> At
         unread=unread,
         message=said,
     )
+
+
+def _last_words(pod: PodRecord, *, readable: bool) -> str:
+    """What is known of a pod's end besides what its stage said."""
+    reason = pod.exit_reason if pod.exit_reason != "Error" else ""
+    message = "" if readable else " ".join(pod.message.split())[:_LAST_WORDS]
+    return ": ".join(filter(None, (reason, message)))
 
 
 def _was_disrupted(job: JobRecord, culprit: PodRecord | None, pods: tuple[PodRecord, ...]) -> bool:
@@ -221,10 +236,10 @@ def _culprit(pods: tuple[PodRecord, ...]) -> PodRecord | None:
     )
 
 
-def _lacks_last_word(attempt: Attempt) -> bool:
+def _lacks_last_word(attempt: Attempt, pods: tuple[PodRecord, ...]) -> bool:
     if attempt.state is AttemptState.SUCCEEDED:
         return attempt.result is None
-    return attempt.state is AttemptState.FAILED and attempt.exit_code is None
+    return attempt.state is AttemptState.FAILED and _culprit(pods) is None
 
 
 def _time(text: str | None) -> datetime | None:

@@ -100,5 +100,5 @@ def _words(attempt: Attempt) -> tuple[str, str]:
         return "NeverRan", attempt.message or f"{attempt.name} ended without running."
     return (
         "Crashed",
-        f"{attempt.name} exited {attempt.exit_code} without saying why; its log has the cause. {attempt.message}".rstrip(),
+        f"{attempt.name} exited {attempt.exit_code} without a reason that can be read; its log has the cause. {attempt.message}".rstrip(),
     )

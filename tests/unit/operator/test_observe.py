@@ -284,6 +284,25 @@ def test_a_pod_that_never_ran_leaves_the_clusters_words() -> None:
     assert (attempt.exit_code, attempt.message) == (None, "DeadlineExceeded: Pod was active too long")
 
 
+@pytest.mark.parametrize("reason", ["StartError", "ContainerCannotRun"])
+def test_a_container_that_could_not_be_started_leaves_the_runtimes_words(reason: str) -> None:
+    words = 'exec: "alignment-trainer": executable file not found in $PATH\n' + "x" * 1000
+    view = look(job(2, status=over("Failed")), pod(3, status=ended(128, message=words, reason=reason)))
+    (attempt,) = view.observed.attempts
+    outcome = classify(attempt)
+    assert (outcome.kind, outcome.reason, outcome.exit_code) == (OutcomeKind.COUNTED, "NeverRan", None)
+    assert outcome.message.startswith(f'{reason}: exec: "alignment-trainer": executable file not found')
+    assert len(outcome.message) < 600
+    assert view.unsettled == ()
+
+
+def test_last_words_that_are_not_in_our_form_are_quoted() -> None:
+    attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(1, message="no such\noption")))
+    outcome = classify(attempt)
+    assert (outcome.reason, outcome.exit_code) == ("Crashed", 1)
+    assert outcome.message.endswith("its log has the cause. no such option")
+
+
 def test_out_of_memory_is_named() -> None:
     attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(137, reason="OOMKilled")))
     assert (attempt.exit_code, attempt.message) == (137, "OOMKilled")
