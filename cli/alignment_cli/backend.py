@@ -47,8 +47,11 @@ class Backend(Protocol):
         """Set ``suspend`` or ``decision``. Raises CommandError with the rule's sentence when it is refused."""
         ...
 
-    def delete(self, name: str) -> None:
-        """Delete a run and what still works for it; its artifacts stay."""
+    def delete(self, name: str, *, settled: bool = False) -> None:
+        """Delete a run and what still works for it; its artifacts stay.
+
+        settled: return when nothing works for it any more; raises CommandError when that does not come to be.
+        """
         ...
 
     def logs(self, name: str, stage: StageName | None, *, follow: bool, node: int = 0) -> Iterator[str]:

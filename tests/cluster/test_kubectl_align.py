@@ -67,7 +67,9 @@ def test_a_person_watches_decides_and_reads_the_report(
     assert watched.returncode == 0, notes.story()
     assert "Published" in watched.stdout
     assert "name: notes-2" in align("clone", "notes", "notes-2").stdout
-    assert align("delete", "notes", "--yes").returncode == 0
+    deleted = align("delete", "notes", "--yes", "--artifacts", "--endpoint", _endpoint(notes))
+    assert deleted.returncode == 0, deleted.stderr
+    assert "objects below s3://" in deleted.stdout
 
 
 def _endpoint(notes: Team) -> str:

@@ -229,12 +229,24 @@ class ApiServer:
                 return True
             if "foregroundDeletion" in item["metadata"].get("finalizers", ()):
                 uid = item["metadata"]["uid"]
-                children = [k for k, i in self.objects.items() if _owned(i, uid)]
+                children = self._children(uid)
                 if not children:
                     return self._take_away(key)
-                if any(self._take_away(child) for child in children):
+                if any(self._take_away_in_turn(child) for child in children):
                     return True
         return False
+
+    def _children(self, uid: str) -> list[ObjectKey]:
+        return [key for key, item in self.objects.items() if _owned(item, uid)]
+
+    def _take_away_in_turn(self, key: ObjectKey) -> bool:
+        """A child of what is deleted in the foreground waits for its own children."""
+        item = self.objects[key]
+        if not self._children(item["metadata"]["uid"]):
+            return self._take_away(key)
+        marked = "deletionTimestamp" in item["metadata"]
+        self.delete(key, foreground=True)
+        return not marked
 
     def _take_away(self, key: ObjectKey) -> bool:
         if key[0] == "pods":

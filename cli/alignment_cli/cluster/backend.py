@@ -12,17 +12,22 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from alignment_api.exitcodes import AlignExit
-from alignment_api.names import GROUP, LABEL_RUN, LABEL_STAGE, PLURAL, StageName
+from alignment_api.names import GROUP, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, PLURAL, StageName
 from alignment_api.run import AlignmentRun
 from alignment_cli.backend import readable
 from alignment_cli.cluster.kubectl import Kubectl
 from alignment_cli.errors import CommandError
+from alignment_cli.output import counted, warn
 
 __all__ = ["ClusterBackend"]
 
 _RESOURCE = f"{PLURAL}.{GROUP}"
 _ANSWER: Final = "--request-timeout=30s"
 """For the question that a watch asks for hours: kubectl itself waits without end on a connection that is dead."""
+
+MARGIN_SECONDS: Final = 60
+"""What deleting may take beyond the grace of the pods: the garbage collector goes from run to Job to pod."""
+_TIMED_OUT: Final = "timed out waiting for the condition"
 
 
 class ClusterBackend:
@@ -60,9 +65,30 @@ class ClusterBackend:
             json.loads(self._kubectl("patch", _RESOURCE, name, "--type=merge", "-p", patch, "-o", "json"))
         )
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, settled: bool = False) -> None:
         """See Backend."""
-        self._kubectl("delete", _RESOURCE, name, "--wait=false")
+        if not settled:
+            self._kubectl("delete", _RESOURCE, name, "--wait=false")
+            return
+        workers = ("get", "jobs,pods", "-l", f"{LABEL_RUN_UID}={self.get(name).metadata.uid}")
+        running = [item for item in json.loads(self._kubectl(*workers, "-o", "json"))["items"] if _runs(item)]
+        patience = max((_grace(pod) for pod in running), default=0) + MARGIN_SECONDS
+        if running:
+            warn(
+                f"Waiting for {counted(len(running), 'pod')} of {name} to save and end, {patience} s at most."
+            )
+        try:
+            # In the foreground the run stays until its pods are gone: no new one is started, and this can be asked again.
+            self._kubectl("delete", _RESOURCE, name, "--cascade=foreground", f"--timeout={patience}s")
+        except CommandError as error:
+            if _TIMED_OUT not in error.message:
+                raise
+        if left := self._kubectl(*workers, "-o", "name").split():
+            raise CommandError(
+                f"Run {name} is being deleted, but {', '.join(left)} did not go within {patience} s; a pod stays like that "
+                "when its node is down. Give the same command again when it is gone.",
+                exit_code=AlignExit.OTHER,
+            )
 
     def logs(self, name: str, stage: StageName | None, *, follow: bool, node: int = 0) -> Iterator[str]:
         """See Backend."""
@@ -93,6 +119,15 @@ class ClusterBackend:
         """See Backend: the name by which the API server knows the person."""
         answer = json.loads(self._kubectl("auth", "whoami", "-o", "json"))
         return str(answer["status"]["userInfo"]["username"])
+
+
+def _runs(item: dict[str, Any]) -> bool:
+    """Whether it is a pod that may still write."""
+    return item["kind"] == "Pod" and item["status"].get("phase") not in ("Succeeded", "Failed")
+
+
+def _grace(pod: dict[str, Any]) -> int:
+    return int(pod["spec"].get("terminationGracePeriodSeconds", 0))
 
 
 def _node(pod: dict[str, Any]) -> int:

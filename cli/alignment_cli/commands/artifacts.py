@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignment_cli.backend import choose
+from alignment_api.exitcodes import AlignExit
+from alignment_cli.backend import Backend, choose
 from alignment_cli.commands.options import (
     Context,
     Endpoint,
@@ -64,7 +65,7 @@ def report(
         raise CommandError(
             f"Run {name} has no report: its evaluation has not ended. See {backend.command('status', name)}."
         )
-    if backend.remote and not folder.startswith("s3://"):
+    if _out_of_reach(backend, folder):
         raise CommandError(
             f"The report of {name} is in {folder}, which only pods of the cluster can read; copy report.html from there."
         )
@@ -91,31 +92,51 @@ def delete(
         typer.Option("--artifacts", help="Also delete what the run has stored; published versions stay."),
     ] = False,
     yes: Yes = False,
+    endpoint: Endpoint = None,
     state: State = None,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Delete a run and what still works for it."""
+    """Delete a run and what still works for it.
+
+    With --artifacts it waits until nothing can write there any more. Where that does not come to be, what the run has
+    stored is not touched, and the exit code is 1.
+    """
     backend = choose(state, namespace, context)
     run = backend.get(name)
     what = f"run {name} ({backend.place(run)})" + (" and its artifacts" if artifacts else "")
+    folder = _folder(run)
+    if artifacts and _out_of_reach(backend, folder):
+        raise CommandError(
+            f"The artifacts of {name} are in {folder}, which only pods of the cluster can reach; leave --artifacts out, and "
+            "delete that folder on the volume."
+        )
     make_sure(f"Delete {what}?", yes=yes)
     if not artifacts:
         backend.delete(name)
         say(f"Deleted {what}.")
         return
-    from alignment_cli.stores import open_stores, trainer_errors
+    from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
-    folder = _folder(run)
-    stores = open_stores(run.spec.storage)
+    store = open_stores(storage_at(endpoint, run.spec.storage))(folder)
     with trainer_errors():
         from alignment_trainer.storage.folders import delete_folder, list_folder
 
-        list_folder(
-            stores(folder), folder
-        )  # a store that cannot be reached is found out before the run is gone
-        backend.delete(name)
-        count = delete_folder(stores(folder), folder)
+        list_folder(store, folder)  # a store that cannot be reached is found out before the run is gone
+        try:
+            backend.delete(name, settled=True)
+        except CommandError as error:
+            raise CommandError(
+                f"{error.message} Nothing was deleted below {folder}", exit_code=error.exit_code
+            ) from None
+        count = delete_folder(store, folder)
+        left = list_folder(store, folder)
+    if left:
+        raise CommandError(
+            f"Deleted run {name} and {counted(count, 'object')}, but something else writes below {folder}: "
+            f"{counted(len(left), 'object')} came since. Find out what, then delete that folder in the store.",
+            exit_code=AlignExit.OTHER,
+        )
     say(f"Deleted {what}: {counted(count, 'object')} below {folder}")
 
 
@@ -169,6 +190,10 @@ def _amount(runs: Sequence[RunFolder]) -> str:
 
 def _wire(run: RunFolder) -> dict[str, Any]:
     return {"uri": run.uri, "objects": run.objects, "bytes": run.size, "newest": run.newest.isoformat()}
+
+
+def _out_of_reach(backend: Backend, folder: str) -> bool:
+    return backend.remote and not folder.startswith("s3://")
 
 
 def _folder(run: AlignmentRun) -> str:

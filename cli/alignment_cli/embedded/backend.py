@@ -51,7 +51,12 @@ class EmbeddedBackend:
         """See Backend. A run that is being worked on sees the change at its next look."""
         return self._state.change_spec(name, **changes)
 
-    def delete(self, name: str) -> None:
+    def delete(
+        self,
+        name: str,
+        *,
+        settled: bool = False,  # noqa: ARG002  stages end before their folder goes
+    ) -> None:
         """See Backend."""
         run = self._state.load(name)
         with self._state.exclusively(name):

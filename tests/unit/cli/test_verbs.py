@@ -21,6 +21,8 @@ from alignment_api.status import AlignmentRunStatus, Condition, Funnel, Publishe
 from alignment_cli import main as entry
 from alignment_cli.embedded.process import _start_ticks
 from alignment_cli.embedded.state import AttemptFolder, State
+from alignment_trainer.storage.folders import delete_folder
+from alignment_trainer.storage.store import ObjectStore
 from support import runs
 
 SCRIPTS = Path(sys.executable).parent
@@ -138,6 +140,26 @@ def test_deleting_with_the_artifacts_leaves_what_others_stored(align: Shell, tmp
     assert not own.exists()
     assert kept.exists()
     assert align.state.names() == []
+
+
+def test_what_is_stored_while_artifacts_are_deleted_is_not_passed_over(
+    align: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts = (tmp_path / "artifacts").as_uri() + "/"
+    run = align.state.create(runs.run(artifacts={"uri": artifacts}))
+    folder = run_folder(artifacts, "team", "notes", run.metadata.uid)
+    late = Path(folder.removeprefix("file://")) / "checkpoint"
+
+    def delete_and_be_written_to(store: ObjectStore, uri: str) -> int:
+        count = delete_folder(store, uri)
+        late.parent.mkdir(parents=True)
+        late.write_bytes(b"x")
+        return count
+
+    monkeypatch.setattr("alignment_trainer.storage.folders.delete_folder", delete_and_be_written_to)
+    code, _, error = align("delete", "notes", "--artifacts", "--yes")
+    assert code == AlignExit.OTHER
+    assert f"writes below {folder}: 1 object came since" in error
 
 
 def test_the_story_names_model_champion_and_who_decided(align: Shell) -> None:
