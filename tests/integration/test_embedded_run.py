@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,20 @@ def test_the_verbs_read_the_same_state(published: Project) -> None:
     assert report.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "stage train" in published.align("logs", "tiny", "--stage", "train", *state).stdout
     assert "name: again" in published.align("clone", "tiny", "again", *state).stdout
+
+
+def test_the_same_manifest_again_must_beat_what_it_published_before(published: Project) -> None:
+    def plan(name: str, publish: str) -> dict[str, Any]:
+        manifest = published.manifest(name, publish={"uri": f"{published.root}/{publish}/"})
+        done = published.align("run", "-f", str(manifest), "--plan", "-o", "json")
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    second = plan("second", "models")
+    assert second["championIsModel"] is False
+    assert second["champion"]["uri"] == published.resource()["status"]["published"]["uri"]
+    assert plan("first", "elsewhere")["championIsModel"] is True
 
 
 def test_a_failed_gate_publishes_nothing_and_the_exit_code_says_why(project: Project) -> None:

@@ -54,7 +54,7 @@ class GenerationSpec(SpecModel):
     )
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
         default=0.7,
-        description="Sampling temperature; for editBurden, the champion's best of this and two lower ones.",
+        description="Sampling temperature; for editBurden, the champion's best of this, a higher and two lower ones.",
     )
 
 
@@ -110,7 +110,7 @@ class EvaluationSpec(SpecModel):
 
     champion: ChampionRef | None = Field(
         default=None,
-        description="The model to beat; omitted, or an alias that does not exist yet: spec.model.",
+        description="The model to beat; omitted: what the publish alias holds. Where the alias does not exist yet: spec.model.",
     )
     generation: GenerationSpec = Field(
         default_factory=GenerationSpec, description="How answers are generated."

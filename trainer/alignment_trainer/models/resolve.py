@@ -42,7 +42,8 @@ def digest_cache(spec: AlignmentRunSpec) -> str:
 def pin_models(spec: AlignmentRunSpec, stores: StoreOf, *, remember: bool = True) -> ModelPins:
     """Pin model, champion, judge and publish alias of a spec. remember: keep computed digests among the artifacts.
 
-    The publish alias is read first: if it is also the champion and moves in between, publishing will find
+    The champion is what the spec names, otherwise what the publish alias holds: nothing replaces a released model that
+    was not compared with it. While that does not exist, it is the model itself. The publish alias is read first: if it is also the champion and moves in between, publishing will find
     that it moved, and never the other way round.
     """
     resolver = Resolver(stores, digest_cache(spec), remember=remember)
@@ -50,9 +51,8 @@ def pin_models(spec: AlignmentRunSpec, stores: StoreOf, *, remember: bool = True
     present = read_alias(published, stores(published))
     model = resolver.pin(spec.model.uri)
     judge = spec.evaluation.judge
-    champion = None
-    if spec.evaluation.champion is not None:
-        champion = resolver.pin_if_exists(spec.evaluation.champion.uri)
+    named = spec.evaluation.champion
+    champion = resolver.pin_if_exists(named.uri if named is not None else published)
     return ModelPins(
         model=model,
         champion=champion or model,
