@@ -12,7 +12,7 @@ A criterion
 
 The verdict counts blocking criteria only: any Failed → Failed; else any Inconclusive → Inconclusive; else
 Passed. Without a blocking criterion that can show that the model is better it is Inconclusive: that counter-metrics
-did not get worse is true of a copy as well.
+did not get worse is true of a copy as well, and a limit on the wrong side asks for a worse model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterable
 
 from alignment_api.evidence import CriterionEvidence, Evidence
-from alignment_api.metrics import METRICS, MetricFamily
+from alignment_api.metrics import METRICS, Better, MetricFamily
 from alignment_api.spec.gate import Criterion, CriterionMode
 from alignment_api.verdict import CriterionVerdict, Result, Verdict
 
@@ -34,11 +34,16 @@ NOTHING_CARRIES = (
 """Why a gate of counter-metrics decides nothing, for people."""
 
 
-def carries(criterion: Criterion | CriterionVerdict) -> bool:
-    """True when a release can rest on this criterion: it blocks, and its metric can show that the model is better."""
+def carries(criterion: Criterion) -> bool:
+    """True when a release can rest on this criterion: it blocks, and passing it shows that the metric is better than a limit.
+
+    Whether a copy of the champion would pass as well depends on the limit; ``planning`` warns of those.
+    """
+    metric = METRICS[criterion.metric]
     return (
         criterion.mode is CriterionMode.BLOCKING
-        and METRICS[criterion.metric].family is not MetricFamily.COUNTER
+        and metric.family is not MetricFamily.COUNTER
+        and criterion.upwards is (metric.better is Better.HIGHER)
     )
 
 
@@ -54,7 +59,7 @@ def decide(policy: Iterable[Criterion], evidence: Evidence) -> Verdict:
     blocking = [v.result for v in verdicts if v.mode is CriterionMode.BLOCKING]
     if Result.FAILED in blocking:
         result = Result.FAILED
-    elif Result.INCONCLUSIVE in blocking or not any(carries(v) for v in verdicts):
+    elif Result.INCONCLUSIVE in blocking or not any(carries(c) for c in criteria):
         result = Result.INCONCLUSIVE
     else:
         result = Result.PASSED
@@ -71,6 +76,7 @@ def judge(criterion: Criterion, evidence: CriterionEvidence | None) -> Criterion
             selector=criterion.selector or "",
             mode=criterion.mode,
             result=Result.INCONCLUSIVE,
+            limit=criterion.limit,
             alpha=evidence.alpha if evidence else None,
             needed_pairs=evidence.needed_pairs if evidence else None,
             message=missing,
@@ -82,6 +88,7 @@ def judge(criterion: Criterion, evidence: CriterionEvidence | None) -> Criterion
         selector=criterion.selector or "",
         mode=criterion.mode,
         result=result,
+        limit=criterion.limit,
         estimate=evidence.estimate,
         bound=bound,
         p_value=evidence.p_value,

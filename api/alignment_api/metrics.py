@@ -53,13 +53,17 @@ class MetricFamily(StrEnum):
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """One row of the table. selected: the criterion must name a set."""
+    """One row of the table. selected: the criterion must name a set.
+
+    of_a_copy: what an exact copy of the champion is worth, for metrics that can carry a release.
+    """
 
     unit: str
     better: Better
     family: MetricFamily
     sentence: str
     selected: bool = False
+    of_a_copy: float | None = None
 
 
 METRICS: Final[dict[MetricName, MetricInfo]] = {
@@ -68,36 +72,42 @@ METRICS: Final[dict[MetricName, MetricInfo]] = {
         Better.LOWER,
         MetricFamily.SUPERIORITY,
         "How much less a person would have to edit: distance from the candidate's generation to the text the person ended up with, minus the champion's.",
+        of_a_copy=0.0,
     ),
     MetricName.WIN_RATE: MetricInfo(
         "ratio (0 to 1)",
         Better.HIGHER,
         MetricFamily.SUPERIORITY,
         "Share of holdout prompts where a judge prefers the candidate's generation to the champion's, both orders asked, ties half.",
+        of_a_copy=0.5,
     ),
     MetricName.WIN_RATE_LENGTH_CONTROLLED: MetricInfo(
         "ratio (0 to 1)",
         Better.HIGHER,
         MetricFamily.SUPERIORITY,
         "Win rate at equal length, unavailable where the two length distributions hardly overlap.",
+        of_a_copy=0.5,
     ),
     MetricName.PREFERENCE_ACCURACY: MetricInfo(
         "ratio (0 to 1)",
         Better.HIGHER,
         MetricFamily.DIRECTION,
         "Share of held-out pairs whose chosen side gained more log-probability over the champion than the rejected side, ties half.",
+        of_a_copy=0.5,
     ),
     MetricName.PREFERENCE_LIFT: MetricInfo(
         "probability above one half (-0.5 to 0.5)",
         Better.HIGHER,
         MetricFamily.DIRECTION,
         "How much more often the chosen side gained than a placebo edit of the same text that the champion finds as likely.",
+        of_a_copy=0.0,
     ),
     MetricName.RANKING_ACCURACY: MetricInfo(
         "ratio, difference to the champion (-1 to 1)",
         Better.HIGHER,
         MetricFamily.DIRECTION,
         "Share of held-out pairs that the candidate alone ranks right, minus the champion's share.",
+        of_a_copy=0.0,
     ),
     MetricName.LENGTH_RATIO: MetricInfo(
         "ratio",

@@ -50,7 +50,8 @@ class ErrorBudgetReport(StatusModel):
         default=None, description="Reserved for this decision; absent: spent, or unlimited."
     )
     decisions: int = Field(default=0, description="Decisions within a year, this one included.")
-    spent: float = Field(default=0.0, description="Error reserved by them.")
+    outside: int = Field(default=0, description="Those of them that were made outside the budget.")
+    spent: float = Field(default=0.0, description="Error reserved by the others.")
     message: str | None = Field(default=None, description="Why nothing is left, or why there is no limit.")
     ledger: str | None = Field(default=None, description="URI of the ledger.")
 

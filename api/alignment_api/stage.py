@@ -214,11 +214,14 @@ def _short_message(item: dict[str, Any], limit: int) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to six significant digits: more than any interval carries, and half the bytes."""
+    """Floats to six significant digits: more than any interval carries, and half the bytes.
+
+    A criterion is what a person wrote, and is compared with the spec: it stays as it is.
+    """
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: item if key == "criterion" else _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return value

@@ -35,6 +35,9 @@ class CriterionVerdict(StatusModel):
         default=CriterionMode.BLOCKING, description="Blocking counts; DryRun is shown only."
     )
     result: Result = Field(description="Passed, Failed or Inconclusive.")
+    limit: float | None = Field(
+        default=None, description="What the bound must lie beyond: the criterion's minimum or maximum."
+    )
     estimate: float | None = Field(default=None, description="Point estimate; absent when unavailable.")
     bound: float | None = Field(default=None, description="The one-sided bound that decided.")
     p_value: float | None = Field(

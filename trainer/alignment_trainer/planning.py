@@ -1,4 +1,4 @@
-"""How large a holdout must be, and what a given one can show. Plain arithmetic on normal quantiles, no heavy library.
+"""How large a holdout must be, and what a given one can show.
 
 Called by prepare (which warns before any GPU is used), by ``align gate plan`` and ``align run --plan``. evaluate plans
 again with the spread that it measured.
@@ -9,32 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
 from alignment_api.gate import carries
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.spec import AlignmentRunSpec, BudgetMode, Criterion, ErrorBudget, EvaluationSpec, JudgeType
-from alignment_trainer.evaluation.defaults import default_criteria, why_nothing_carries
-from alignment_trainer.evaluation.prompts import answered_edits, rests_on_edits
+from alignment_trainer.evaluation.defaults import (
+    NOT_BETTER,
+    asks_for_better,
+    default_criteria,
+    why_nothing_carries,
+)
+from alignment_trainer.evaluation.power import ASSUMED_CORRELATION, needed, passing, reach
+from alignment_trainer.evaluation.prompts import PLACEBO_PAIRS, answered_edits, rests_on_edits
 
 __all__ = [
     "DEVIATIONS",
-    "POWER",
     "Holdout",
     "Plan",
+    "Worth",
     "beyond_limit",
     "decision_alpha",
-    "independent_pairs",
-    "pairs_needed",
-    "passes_at",
     "plan_gate",
     "plan_run",
-    "smallest_effect",
 ]
 
-POWER: Final = 0.8
-"""Chance that a plan gives a true effect to be seen."""
 DEVIATIONS: Final[dict[MetricName, float]] = {
     MetricName.EDIT_BURDEN: 0.15,
     MetricName.WIN_RATE: 0.5,
@@ -45,26 +44,18 @@ DEVIATIONS: Final[dict[MetricName, float]] = {
 }
 """Standard deviation of one observation, to plan with: of edit burden as measured on simulated clinical notes, of win
 rates and accuracies the largest there is (near one half, without ties). docs/gate.md has the measurements."""
-_OF_A_COPY: Final[dict[MetricName, float]] = {
-    MetricName.EDIT_BURDEN: 0.0,
-    MetricName.WIN_RATE: 0.5,
-    MetricName.WIN_RATE_LENGTH_CONTROLLED: 0.5,
-    MetricName.PREFERENCE_ACCURACY: 0.5,
-    MetricName.PREFERENCE_LIFT: 0.0,
-    MetricName.RANKING_ACCURACY: 0.0,
-}
-"""What an exact copy of the champion is worth: changes are counted from here, and a limit may lie beyond it."""
-_CORRELATION: Final = 0.1
-"""Assumed correlation of two observations of one group, before anything is measured."""
+_WHOLE_RANGE: Final = 1.0
+"""No metric that can carry a release lies further than this from a limit that makes sense."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What one criterion can show.
 
-    pairs: observations it will have; held_out: as many it could have. independent: as many independent ones they are worth. passes_at: smallest
-    observed distance from the limit that passes. shows: smallest true distance that passes with 80 % power. needed:
-    pairs that show ``minimum_effect``; None where the criterion states none.
+    pairs: observations it will have; held_out: as many it could have. independent: as many independent ones they are
+    worth; groups: that all held-out pairs come from. passes_at: smallest observed distance from the limit that passes. shows: smallest
+    true distance that passes with 80 % power. needed: pairs that show ``minimum_effect``; None where the criterion states
+    none.
     """
 
     criterion: Criterion
@@ -72,6 +63,7 @@ class Plan:
     pairs: int
     held_out: int
     independent: float
+    groups: int
     passes_at: float
     shows: float
     needed: int | None
@@ -85,6 +77,11 @@ class Plan:
     def too_small(self) -> bool:
         """True when the stated effect would be missed more often than planned."""
         return self.needed is not None and self.needed > self.pairs
+
+    @property
+    def impossible(self) -> bool:
+        """True when no value of the metric would pass: so wide is an interval from so few groups."""
+        return self.passes_at >= _WHOLE_RANGE
 
 
 @dataclass(frozen=True)
@@ -101,30 +98,62 @@ class Holdout:
         """As many as this metric will have, and as many as it could have if every prompt were answered."""
         pairs = sum(self.sizes)
         if self.evaluation is None:
-            return pairs, pairs
+            most = min(pairs, PLACEBO_PAIRS) if metric is MetricName.PREFERENCE_LIFT else pairs
+            return most, most
         if metric is MetricName.EDIT_BURDEN:
             return answered_edits(self.evaluation, self.edits, pairs), self.edits
         if METRICS[metric].family is MetricFamily.SUPERIORITY:
             return min(pairs, self.evaluation.generation.prompts), pairs
         if metric is MetricName.PREFERENCE_LIFT:
-            return self.edits, self.edits
+            return min(self.edits, PLACEBO_PAIRS), min(self.edits, PLACEBO_PAIRS)
         others = pairs - self.edits or pairs  # as Material.told_by_likelihood has it
         return others, others
 
 
-def smallest_effect(pairs: float, alpha: float, deviation: float, power: float = POWER) -> float:
-    """Smallest true distance from the limit that ``pairs`` show with ``power`` at one-sided ``alpha``."""
-    return _quantiles(alpha, power) * deviation / math.sqrt(pairs)
+@dataclass(frozen=True)
+class Worth:
+    """What pairs of groups of certain sizes are worth, by the pair.
 
+    independent: observations (1 without groups). degrees: of freedom, and one for the mean.
+    """
 
-def passes_at(pairs: float, alpha: float, deviation: float) -> float:
-    """Smallest observed distance from the limit that passes at one-sided ``alpha``."""
-    return smallest_effect(pairs, alpha, deviation, power=0.5)
+    independent: float
+    degrees: float
 
+    @classmethod
+    def of(cls, sizes: Collection[int], correlation: float = ASSUMED_CORRELATION) -> Worth:
+        """Of groups of these sizes, not empty: a holdout of one author is worth few pairs.
 
-def pairs_needed(effect: float, alpha: float, deviation: float, power: float = POWER) -> int:
-    """Independent pairs that show ``effect`` with ``power`` at one-sided ``alpha``."""
-    return math.ceil((_quantiles(alpha, power) * deviation / effect) ** 2)
+        n over the design effect 1 + (m - 1)·ρ, m the mean size of the group that a random pair is in (Kish 1965); degrees as
+        ``statistics`` has them (Satterthwaite; Imbens and Kolesár 2016).
+        """
+        total = sum(sizes)
+        weighted = sum(size * size for size in sizes) / total
+        variances = [size * (1 + (size - 1) * correlation) for size in sizes]
+        groups = sum(variances) ** 2 / sum(variance * variance for variance in variances)
+        return cls(1 / (1 + (weighted - 1) * correlation), groups / total)
+
+    def degrees_of(self, pairs: int) -> float:
+        """Degrees of freedom of the mean of so many pairs."""
+        return max(1.0, self.degrees * pairs - 1)
+
+    def passes_at(self, pairs: int, alpha: float, deviation: float) -> float:
+        """Smallest observed distance from the limit that passes at one-sided ``alpha``."""
+        return passing(alpha, self.degrees_of(pairs)) * self._error(pairs, deviation)
+
+    def shows(self, pairs: int, alpha: float, deviation: float) -> float:
+        """Smallest true distance from the limit that passes with 80 % power at one-sided ``alpha``.
+
+        Below twenty groups the correction of means for skewness takes some of that power: with six about 60 % are left.
+        """
+        return reach(alpha, self.degrees_of(pairs)) * self._error(pairs, deviation)
+
+    def needed(self, effect: float, alpha: float, deviation: float) -> int:
+        """Pairs, from as many more groups, that show ``effect`` with 80 % power at one-sided ``alpha``."""
+        return needed(deviation / math.sqrt(self.independent), effect, alpha, self.degrees_of)
+
+    def _error(self, pairs: int, deviation: float) -> float:
+        return deviation / math.sqrt(pairs * self.independent)
 
 
 def beyond_limit(criterion: Criterion, change: float) -> float:
@@ -132,20 +161,8 @@ def beyond_limit(criterion: Criterion, change: float) -> float:
 
     Negative where the limit asks for more than that.
     """
-    copy = _OF_A_COPY[criterion.metric]
+    copy = METRICS[criterion.metric].of_a_copy or 0.0
     return change + (copy - criterion.limit if criterion.upwards else criterion.limit - copy)
-
-
-def independent_pairs(sizes: Collection[int], correlation: float = _CORRELATION) -> float:
-    """Independent observations that groups of these sizes are worth: n over the design effect 1 + (m - 1)·ρ.
-
-    m: mean size of the group that a random pair is in (Kish 1965). A holdout of one author is worth few pairs.
-    """
-    total = sum(sizes)
-    if total == 0:
-        return 0.0
-    weighted = sum(size * size for size in sizes) / total
-    return total / (1 + (weighted - 1) * correlation)
 
 
 def decision_alpha(criterion: Criterion, budget: ErrorBudget) -> float:
@@ -158,13 +175,12 @@ def decision_alpha(criterion: Criterion, budget: ErrorBudget) -> float:
 
 def plan_gate(criteria: Sequence[Criterion], budget: ErrorBudget, holdout: Holdout) -> list[Plan]:
     """Plans of the criteria on which a release rests; none for those that will have no observations."""
-    pairs = sum(holdout.sizes)
-    worth = independent_pairs(holdout.sizes) / pairs if pairs else 0.0
     plans = []
     for criterion in criteria:
         used, held_out = holdout.observations(criterion.metric)
         if not carries(criterion) or criterion.metric not in DEVIATIONS or not used:
             continue
+        worth = Worth.of(holdout.sizes)
         alpha, deviation = decision_alpha(criterion, budget), DEVIATIONS[criterion.metric]
         effect = criterion.minimum_effect
         plans.append(
@@ -173,10 +189,11 @@ def plan_gate(criteria: Sequence[Criterion], budget: ErrorBudget, holdout: Holdo
                 alpha,
                 used,
                 held_out,
-                used * worth,
-                passes_at(used * worth, alpha, deviation),
-                smallest_effect(used * worth, alpha, deviation),
-                math.ceil(pairs_needed(effect, alpha, deviation) / worth) if effect is not None else None,
+                used * worth.independent,
+                len(holdout.sizes),
+                worth.passes_at(used, alpha, deviation),
+                worth.shows(used, alpha, deviation),
+                worth.needed(effect, alpha, deviation) if effect is not None else None,
             )
         )
     return plans
@@ -197,18 +214,28 @@ def plan_run(
     comparable = rests or spec.evaluation.judge.type is not JudgeType.NONE
     nothing = why_nothing_carries(criteria, comparable=comparable)
     found = [] if nothing is None else [f"this gate can release nothing: {nothing}"]
+    found += [] if asks_for_better(criteria) else [NOT_BETTER]
     found += [
         f"criterion {criterion.name} will be Inconclusive: none of the {pairs} held-out pairs is one that {criterion.metric} is about"
         for criterion in criteria
         if carries(criterion) and pairs and not holdout.observations(criterion.metric)[0]
     ]
-    return plans, (*found, *(_too_small(plan) for plan in plans if plan.too_small))
+    found += [_impossible(plan) for plan in plans if plan.impossible]
+    found += [_too_small(plan) for plan in plans if plan.too_small and not plan.impossible]
+    return plans, tuple(found)
+
+
+def _impossible(plan: Plan) -> str:
+    return (
+        f"criterion {plan.criterion.name} cannot pass: {plan.pairs} held-out pairs of {plan.groups} groups leave an interval of "
+        f"{plan.criterion.metric} wider than all its values at alpha {plan.alpha:.2g}. Hold out pairs of more groups"
+    )
 
 
 def _too_small(plan: Plan) -> str:
     some = "edits" if plan.criterion.metric is MetricName.EDIT_BURDEN else "pairs"
     worth = (
-        f", worth about {plan.independent:.0f} independent ones"
+        f" of {plan.groups} groups, worth about {plan.independent:.0f} independent ones"
         if plan.independent < plan.pairs - 0.5
         else ""
     )
@@ -223,8 +250,3 @@ def _too_small(plan: Plan) -> str:
         f"{plan.criterion.minimum_effect:g} beyond the limit of {plan.criterion.limit:g} needs about {plan.needed}. Expect "
         f"Inconclusive unless the effect is larger{more}"
     )
-
-
-def _quantiles(alpha: float, power: float) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)

@@ -117,7 +117,7 @@ class ErrorBudget(SpecModel):
 
     mode: BudgetMode = Field(
         default=BudgetMode.LIMITED,
-        description="Limited shares perYear over the year's decisions; Unlimited switches the ledger off.",
+        description="Limited shares perYear over the year's decisions; Unlimited decides outside the budget, and the ledger says so.",
     )
     per_year: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         default=0.05, description="Chance per year of releasing at least one model that is no better."

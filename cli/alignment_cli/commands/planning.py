@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from alignment_cli.output import Output, emit, say, show
 
 if TYPE_CHECKING:
     from alignment_api.spec import Criterion
-    from alignment_trainer.planning import Plan
+    from alignment_trainer.planning import Plan, Worth
 
 __all__ = ["register"]
 
@@ -41,14 +40,15 @@ def plan(
 ) -> None:
     """Say the smallest effect that each criterion can pass at, and the pairs needed for 2, 5 and 10 points."""
     from alignment_api.spec import ErrorBudget
-    from alignment_trainer.planning import Holdout, independent_pairs, plan_gate
+    from alignment_trainer.evaluation.power import POWER
+    from alignment_trainer.planning import Holdout, Worth, plan_gate
 
     if groups is not None and groups > holdout:
         raise CommandError(
             f"{holdout} pairs cannot come from {groups} groups; give at most {holdout} as --groups."
         )
     sizes = _even(holdout, groups or holdout)
-    worth = independent_pairs(sizes) / holdout
+    worth = Worth.of(sizes)
     budget = ErrorBudget(per_year=per_year, decisions_per_year=decisions)
     rows: list[dict[str, Any]] = []
     for criterion in _plannable():
@@ -59,24 +59,29 @@ def plan(
                 "metric": str(criterion.metric),
                 "limit": criterion.limit,
                 "alpha": found.alpha,
-                "passesAt": round(
-                    criterion.limit + (found.passes_at if criterion.upwards else -found.passes_at), 4
-                ),
-                "smallestEffect": round(found.change, 4),
+                "pairs": found.pairs,
+                "passesAt": None if found.impossible else round(_observed(found), 4),
+                "smallestEffect": None if found.impossible else round(found.change, 4),
                 "pairsNeeded": {f"{points} points": count for points, count in needed.items()},
             }
         )
     if output is not Output.TEXT:
         emit(
-            {"holdout": holdout, "independent": round(holdout * worth, 1), "power": 0.8, "metrics": rows},
+            {
+                "holdout": holdout,
+                "independent": round(holdout * worth.independent, 1),
+                "power": POWER,
+                "metrics": rows,
+            },
             output,
         )
         return
     _show_plan(rows)
     say(
-        f"{holdout} held-out pairs, worth {holdout * worth:.0f} independent ones; one-sided alpha {rows[0]['alpha']:.2g} "
+        f"{holdout} held-out pairs, worth {holdout * worth.independent:.0f} independent ones; one-sided alpha {rows[0]['alpha']:.2g} "
         f"({per_year:g} a year over {decisions} decisions). PASSES AT: what must be observed. SHOWS: the true change, counted "
-        "from a copy of the champion, that is found in 80 of 100 evaluations. Generated texts are compared for evaluation.generation.prompts pairs only."
+        "from a copy of the champion, that is found in 80 of 100 evaluations. Generated texts are compared for evaluation.generation.prompts pairs only, "
+        "and lift looks at 200 edits at most. More pairs means as many more groups."
     )
 
 
@@ -134,14 +139,25 @@ def _plannable() -> list[Criterion]:
     return [*found.values(), lift.model_copy(update={"mode": CriterionMode.BLOCKING})]
 
 
-def _needed(found: Plan, change: float, worth: float) -> int | None:
-    """Held-out pairs that show a true change; None where the limit asks for more than that."""
-    from alignment_trainer.planning import DEVIATIONS, beyond_limit, pairs_needed
+def _observed(found: Plan) -> float:
+    """The metric's value that passes."""
+    criterion = found.criterion
+    return criterion.limit + (found.passes_at if criterion.upwards else -found.passes_at)
+
+
+def _needed(found: Plan, change: float, worth: Worth) -> int | None:
+    """Held-out pairs that show a true change; None where the limit asks for more than that, or the metric looks at fewer."""
+    from alignment_api.metrics import MetricName
+    from alignment_trainer.evaluation.prompts import PLACEBO_PAIRS
+    from alignment_trainer.planning import DEVIATIONS, beyond_limit
 
     effect = beyond_limit(found.criterion, change)
     if effect <= 0:
         return None
-    return math.ceil(pairs_needed(effect, found.alpha, DEVIATIONS[found.criterion.metric]) / worth)
+    count = worth.needed(effect, found.alpha, DEVIATIONS[found.criterion.metric])
+    if found.criterion.metric is MetricName.PREFERENCE_LIFT and count > PLACEBO_PAIRS:
+        return None
+    return count
 
 
 def _show_plan(rows: list[dict[str, Any]]) -> None:
@@ -153,8 +169,7 @@ def _show_plan(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(
             row["metric"],
-            f"{row['passesAt']:.3f}",
-            f"{row['smallestEffect']:.3f}",
+            *("never" if row[key] is None else f"{row[key]:.3f}" for key in ("passesAt", "smallestEffect")),
             *("never" if count is None else f"{count} pairs" for count in row["pairsNeeded"].values()),
         )
     show(table)

@@ -32,7 +32,7 @@ def advise(verdict: Verdict, evidence: list[CriterionEvidence], *, holdout: int,
     found = {e.criterion.name: e for e in evidence}
     blocking = [v for v in verdict.criteria if v.mode is CriterionMode.BLOCKING]
     open_ones = [v for v in blocking if v.result is not Result.PASSED]
-    if not any(carries(v) for v in blocking):
+    if not any(carries(e.criterion) for e in evidence):
         more = [_for(v, found[v.name], holdout, answered) for v in open_ones]
         return [f"{NOTHING_CARRIES[0].upper()}{NOTHING_CARRIES[1:]}.", *more]
     if not open_ones:

@@ -11,6 +11,7 @@ from alignment_api.metrics import MetricName
 from alignment_api.spec import Criterion
 from alignment_trainer.evaluation.defaults import why_nothing_carries
 from alignment_trainer.evaluation.measurement import Measurement
+from alignment_trainer.evaluation.prompts import PLACEBO_PAIRS
 from alignment_trainer.evaluation.statistics import Estimate, bounds, needed_observations, p_value
 
 __all__ = ["Alpha", "gather_evidence"]
@@ -58,21 +59,26 @@ def _evidence(
     estimate = measurement.estimate
     if estimate is None:
         return CriterionEvidence(criterion=criterion, alpha=alpha, message=measurement.message)
-    low, high = bounds(estimate, alpha)
+    low, high = (_told(bound) for bound in bounds(estimate, alpha))
     passed = low > criterion.limit if criterion.upwards else high < criterion.limit
     needed, message = _plan(criterion, estimate, alpha, passed=passed)
     return CriterionEvidence(
         criterion=criterion,
-        estimate=estimate.value,
+        estimate=_told(estimate.value),
         low=low,
         high=high,
-        p_value=p_value(estimate, criterion.limit, above=criterion.upwards),
+        p_value=_told(p_value(estimate, criterion.limit, above=criterion.upwards)),
         alpha=alpha,
         n=estimate.n,
         clusters=estimate.clusters,
         needed_pairs=needed,
         message=". ".join(part for part in (measurement.message, message) if part) or None,
     )
+
+
+def _told(number: float) -> float:
+    """To the digits that a stage's answer has room for, so that the report decides on the same numbers as the run."""
+    return float(f"{number:.6g}")
 
 
 def _plan(
@@ -84,6 +90,11 @@ def _plan(
         return None, None
     signed = effect if criterion.upwards else -effect
     needed = needed_observations(estimate, criterion.limit, signed, alpha)
+    if needed is None:
+        return None, f"too many are missing to show {effect:g} beyond the limit, however many more there are"
+    if criterion.metric is MetricName.PREFERENCE_LIFT and needed > PLACEBO_PAIRS:
+        least = f"an effect of {effect:g} needs {needed} edits, and lift looks at {PLACEBO_PAIRS} at most"
+        return None, f"{least}: state a larger minimumEffect"
     if needed > estimate.n or passed:
         return needed, None
     enough = (

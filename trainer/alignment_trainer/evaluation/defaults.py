@@ -16,7 +16,13 @@ from alignment_api.metrics import METRICS, MetricFamily, MetricName
 from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec, JudgeType
 from alignment_trainer.errors import RequestError
 
-__all__ = ["COUNTERS", "default_criteria", "why_nothing_carries"]
+__all__ = ["COUNTERS", "NOT_BETTER", "asks_for_better", "default_criteria", "why_nothing_carries"]
+
+NOT_BETTER: Final = (
+    "a copy of the champion meets every limit of this gate: it releases models that are not worse, not only better ones. Ask "
+    "for more, such as editBurden below 0 or winRate above 0.5, unless that is what you want"
+)
+"""What prepare and the report say of such a gate."""
 
 COUNTERS: Final = (
     Criterion(name="language", metric=MetricName.FLUENCY_GAP, maximum=0.5),
@@ -25,12 +31,10 @@ COUNTERS: Final = (
 )
 """Counter-metrics that block in every default gate."""
 _LENGTH: Final = Criterion(name="length", metric=MetricName.LENGTH_RATIO, maximum=1.25)
-_DRIFT: Final = Criterion(
-    name="drift", metric=MetricName.KL_PER_TOKEN, maximum=1.0, mode=CriterionMode.DRY_RUN
-)
-_COHORTS: Final = Criterion(
-    name="cohorts", metric=MetricName.WORST_COHORT_ACCURACY, minimum=0.45, mode=CriterionMode.DRY_RUN
-)
+_DRIFT: Final = Criterion(name="drift", metric=MetricName.KL_PER_TOKEN, maximum=1.0)
+_COHORTS: Final = Criterion(name="cohorts", metric=MetricName.WORST_COHORT_ACCURACY, minimum=0.45)
+_BESIDE_DIRECTION: Final = (_LENGTH, _DRIFT, _COHORTS)
+"""Block beside the others where log-probabilities alone decide; elsewhere drift and cohorts are only shown."""
 _LIFT: Final = Criterion(
     name="direction",
     metric=MetricName.PREFERENCE_LIFT,
@@ -69,8 +73,8 @@ def default_criteria(spec: EvaluationSpec, *, edits: bool) -> tuple[Criterion, .
             direction,
         )
     else:
-        first = (_ACCURACY,)
-    return (*first, *COUNTERS, length, _DRIFT, _COHORTS, *_sets(spec))
+        return (_ACCURACY, *COUNTERS, *_BESIDE_DIRECTION, *_sets(spec))
+    return (*first, *COUNTERS, length, *(c.model_copy(update=dry) for c in (_DRIFT, _COHORTS)), *_sets(spec))
 
 
 def _sets(spec: EvaluationSpec) -> list[Criterion]:
@@ -106,6 +110,19 @@ def _named(kind: str, name: str) -> str:
     return f"{whole[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"
 
 
+def asks_for_better(criteria: Sequence[Criterion]) -> bool:
+    """False where a copy of the champion meets all limits on which a release can rest; True where there are none."""
+    resting = [c for c in criteria if carries(c)]
+    return not resting or not all(_met_by_a_copy(c) for c in resting)
+
+
+def _met_by_a_copy(criterion: Criterion) -> bool:
+    copy = METRICS[criterion.metric].of_a_copy
+    if copy is None:
+        return False
+    return copy > criterion.limit if criterion.upwards else copy < criterion.limit
+
+
 def why_nothing_carries(criteria: Sequence[Criterion], *, comparable: bool) -> str | None:
     """Why these criteria cannot release a model here, whatever is measured; None where they can.
 
@@ -122,7 +139,7 @@ def why_nothing_carries(criteria: Sequence[Criterion], *, comparable: bool) -> s
             "add a blocking criterion on editBurden or winRate"
         )
     blocking = {c.metric for c in criteria if c.mode is CriterionMode.BLOCKING}
-    missing = [c.metric for c in (*COUNTERS, _LENGTH) if c.metric not in blocking]
+    missing = [c.metric for c in (*COUNTERS, *_BESIDE_DIRECTION) if c.metric not in blocking]
     if missing:
         names = ", ".join(missing)
         return f"a release on log-probabilities needs every counter-metric beside it: add blocking criteria on {names}"

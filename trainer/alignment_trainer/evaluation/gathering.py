@@ -30,15 +30,13 @@ from alignment_trainer.evaluation.material import (
 )
 from alignment_trainer.evaluation.metrics.edit_burden import edit_distances
 from alignment_trainer.evaluation.placebo import CANDIDATES, Pool, match, placebo_edits
-from alignment_trainer.evaluation.prompts import draw_prompts
+from alignment_trainer.evaluation.prompts import PLACEBO_PAIRS, draw_prompts
 from alignment_trainer.evaluation.scoring import encode, encode_prompt, score, score_sides
 from alignment_trainer.evaluation.sets import Sets
 from alignment_trainer.evaluation.words import known_words
 
 __all__ = ["ChampionView", "Gatherer", "Seat", "dump_generations"]
 
-_PLACEBO_PAIRS: Final = 200
-"""Pairs that get placebos: each of them is scored a dozen times."""
 _PAIRS_AT_ONCE: Final = 1024
 """Pairs that are encoded and sorted by length together."""
 _TEMPERATURES: Final = (1.0, 4 / 3, 0.75, 0.5)
@@ -110,7 +108,7 @@ class Gatherer:
         tried = len(self._tried())
         others = sum(map(len, self._sets.refusals.values())) + sum(map(len, self._sets.anchors.values()))
         self._edited = [i for i, p in enumerate(pairs) if p.kind is Kind.EDIT and _single(p.rejected)]
-        controlled = min(len(self._edited), _PLACEBO_PAIRS)
+        controlled = min(len(self._edited), PLACEBO_PAIRS)
         # Twice each side of each pair, all answers and the candidate's once more, what is offered as placebo and taken.
         self._steps = 4 * len(pairs) + (tried + 2) * count + (CANDIDATES + 1) * controlled + 2 * others
 
@@ -252,8 +250,8 @@ class Gatherer:
     ) -> tuple[list[int], list[Text], NDArray[np.float64], int]:
         rng = random.Random("placebos")
         edited = self._edited
-        if len(edited) > _PLACEBO_PAIRS:
-            edited = sorted(rng.sample(edited, _PLACEBO_PAIRS))
+        if len(edited) > PLACEBO_PAIRS:
+            edited = sorted(rng.sample(edited, PLACEBO_PAIRS))
         pool = Pool([plain(self._pairs[i].rejected) for i in edited])
         offered = [
             [_like(self._pairs[i].rejected, text) for text in self._placebos_of(i, pool, rng)] for i in edited
@@ -292,7 +290,7 @@ class Gatherer:
         return Placebos(
             indices=view.placebo_indices,
             candidate=self._score(
-                seat, sequences, "scoring placebo edits", min(len(self._edited), _PLACEBO_PAIRS)
+                seat, sequences, "scoring placebo edits", min(len(self._edited), PLACEBO_PAIRS)
             ).logps,
             champion=view.placebo_logps,
             mean_gap=view.placebo_gap,

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 from pydantic import Field, ValidationError
 
 from alignment_api.base import StatusModel
-from alignment_api.spec import AlignmentRunSpec, BudgetMode
+from alignment_api.spec import AlignmentRunSpec, BudgetMode, ErrorBudget
 from alignment_trainer.errors import RequestError, TemporaryError
 from alignment_trainer.evaluation.criteria import Alpha
 from alignment_trainer.storage import uris
@@ -31,10 +31,10 @@ _ROUNDING: Final = 1e-12
 
 
 class Entry(StatusModel):
-    """One decision's share."""
+    """One decision's share. alpha: None where it was made outside the budget (``errorBudget: Unlimited``)."""
 
     run_uid: str
-    alpha: Annotated[float, Field(gt=0.0, lt=1.0)]
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     time: datetime
 
 
@@ -51,28 +51,30 @@ class Ledger(StatusModel):
 class Reservation:
     """What one decision may spend, and how the year stands with it included.
 
-    alpha: for this decision. decisions, spent: entries within a year and the error that they reserved. uri: of the
-    ledger; empty when the budget is unlimited.
+    alpha: for this decision. decisions, outside, spent: entries within a year, those of them that were made outside the
+    budget, and the error that the others reserved. uri: of the ledger.
     """
 
     alpha: Alpha
-    per_year: float
-    decisions_per_year: int
-    decisions: int = 0
-    spent: float = 0.0
-    uri: str = ""
+    budget: ErrorBudget
+    decisions: int
+    outside: int
+    spent: float
+    uri: str
 
     def to_wire(self) -> dict[str, object]:
         """For the report."""
+        limited = self.budget.mode is BudgetMode.LIMITED
         return {
-            "mode": "Limited" if self.uri else "Unlimited",
-            "perYear": self.per_year,
-            "decisionsPerYear": self.decisions_per_year,
-            "alpha": self.alpha.value if self.uri else None,
+            "mode": str(self.budget.mode),
+            "perYear": self.budget.per_year,
+            "decisionsPerYear": self.budget.decisions_per_year,
+            "alpha": self.alpha.value if limited else None,
             "decisions": self.decisions,
+            "outside": self.outside,
             "spent": round(self.spent, 12),
             "message": self.alpha.message,
-            "ledger": self.uri or None,
+            "ledger": self.uri,
         }
 
 
@@ -87,45 +89,50 @@ def reserve(
 ) -> Reservation:
     """Reserve this decision's alpha: the year's budget in equal shares, for as many decisions as were planned.
 
+    A decision outside the budget is entered as well: those after it, and whoever reads them, must know of it.
     Raises RequestError when the store does not honour conditions, TemporaryError when others keep winning.
     """
     budget = spec.gate.error_budget
-    if budget.mode is BudgetMode.UNLIMITED:
-        free = Alpha(1.0, f"error budget unlimited: {budget.reason}")
-        return Reservation(free, budget.per_year, budget.decisions_per_year)
+    limited = budget.mode is BudgetMode.LIMITED
     now = now or datetime.now(UTC)
     uri = ledger_uri(spec)
     require_conditional_puts(store, uris.parent(uri))
-    share = budget.per_year / budget.decisions_per_year
+    share = budget.per_year / budget.decisions_per_year if limited else None
+    free = None if limited else Alpha(1.0, f"error budget unlimited: {budget.reason}")
     for _ in range(_TRIES):
         ledger, condition = _read(uri, spec, store)
         recent = [entry for entry in ledger.entries if entry.time > now - _YEAR]
         mine = next((entry for entry in ledger.entries if entry.run_uid == run_uid), None)
         if mine is not None:
-            return _reservation(spec, uri, Alpha(mine.alpha), recent)
-        if sum(entry.alpha for entry in recent) + share > budget.per_year + _ROUNDING:
-            return _reservation(spec, uri, Alpha(None, _spent(recent)), recent)
+            return _reservation(budget, uri, free or Alpha(mine.alpha), recent)
+        if share is not None and _sum(recent) + share > budget.per_year + _ROUNDING:
+            return _reservation(budget, uri, Alpha(None, _spent(recent)), recent)
         entry = Entry(run_uid=run_uid, alpha=share, time=now)
         grown = ledger.model_copy(update={"entries": (*ledger.entries, entry)})
         try:
             store.put(uri, json.dumps(grown.to_wire(), indent=2).encode(), condition=condition)
         except ConditionFailed:
             continue
-        return _reservation(spec, uri, Alpha(share), [*recent, entry])
+        return _reservation(budget, uri, free or Alpha(share), [*recent, entry])
     raise TemporaryError(f"{uri} kept changing while {_TRIES} tries were made to reserve from it; try again.")
 
 
-def _reservation(spec: AlignmentRunSpec, uri: str, alpha: Alpha, recent: list[Entry]) -> Reservation:
-    budget = spec.gate.error_budget
-    spent = sum(entry.alpha for entry in recent)
-    return Reservation(alpha, budget.per_year, budget.decisions_per_year, len(recent), spent, uri)
+def _reservation(budget: ErrorBudget, uri: str, alpha: Alpha, recent: list[Entry]) -> Reservation:
+    outside = sum(entry.alpha is None for entry in recent)
+    return Reservation(alpha, budget, len(recent), outside, _sum(recent), uri)
+
+
+def _sum(recent: list[Entry]) -> float:
+    """Error that was reserved."""
+    return sum(entry.alpha for entry in recent if entry.alpha is not None)
 
 
 def _spent(recent: list[Entry]) -> str:
     """Why nothing is left, and what to do. recent: entries within a year; none when one decision is over the budget."""
-    free = f"; the next is free on {min(e.time for e in recent) + _YEAR:%Y-%m-%d}" if recent else ""
+    shares = [entry for entry in recent if entry.alpha is not None]
+    free = f"; the next is free on {min(e.time for e in shares) + _YEAR:%Y-%m-%d}" if shares else ""
     return (
-        f"the error budget of this alias and holdout is spent by {len(recent)} decisions within a year{free}, or use a new "
+        f"the error budget of this alias and holdout is spent by {len(shares)} decisions within a year{free}, or use a new "
         "holdout.salt with pairs that no model was trained on"
     )
 

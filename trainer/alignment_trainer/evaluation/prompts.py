@@ -8,10 +8,12 @@ from typing import Final
 
 from alignment_api.spec import EvaluationSpec, JudgeType
 
-__all__ = ["LEAST_EDITS", "answered_edits", "draw_prompts", "edits_first", "rests_on_edits"]
+__all__ = ["LEAST_EDITS", "PLACEBO_PAIRS", "answered_edits", "draw_prompts", "edits_first", "rests_on_edits"]
 
 LEAST_EDITS: Final = 20
 """As many held-out edits compare generated texts; log-probabilities then carry nothing, however many other pairs there are."""
+PLACEBO_PAIRS: Final = 200
+"""Edits that get placebos, at most: each of them is scored a dozen times."""
 _OTHERS_SHARE: Final = 4
 """One prompt in so many stays with pairs that are not edits, so that the counter-metrics see those as well."""
 

@@ -20,7 +20,7 @@ from alignment_trainer.data.rows import Kind, Pair
 from alignment_trainer.data.snapshot import MANIFEST, read_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.evaluation.criteria import gather_evidence
-from alignment_trainer.evaluation.defaults import default_criteria
+from alignment_trainer.evaluation.defaults import NOT_BETTER, asks_for_better, default_criteria
 from alignment_trainer.evaluation.gathering import Gatherer, dump_generations
 from alignment_trainer.evaluation.judges import open_judge
 from alignment_trainer.evaluation.judges.base import Comparison, Judge, Judgement, judgements, require_answers
@@ -196,6 +196,8 @@ def _notes(context: StageContext, evidence: Evidence, budget: str | None, *, edi
         notes.append(
             "There is no champion yet: the candidate is compared with the model it was trained from."
         )
+    if not asks_for_better([e.criterion for e in evidence.criteria]):
+        notes.append(f"{NOT_BETTER[0].upper()}{NOT_BETTER[1:]}.")
     blocking = {e.criterion.metric for e in evidence.criteria if e.criterion.mode == "Blocking"}
     if not any(METRICS[metric].family is MetricFamily.SUPERIORITY for metric in blocking):
         why = "although there are edits" if edits else "because there are neither enough edits nor a judge"

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
+from alignment_trainer.evaluation.power import ASSUMED_CORRELATION, needed
+
 __all__ = [
     "Estimate",
     "bootstrap",
@@ -43,7 +45,8 @@ class Estimate:
     value, standard_error: in the metric's unit. degrees: of freedom of the t distribution. n: observations;
     clusters: independent groups among them. design_effect: variance between groups over variance without groups.
     effective: for proportions, the number of independent binary observations that would be worth as much; None for
-    means. skewness: of the mean's own distribution (an observation's skewness over √n).
+    means. skewness: of the mean's own distribution (an observation's skewness over √n). missing: further observations
+    between 0 and 1 whose value is not known; bounds take it for the worst.
     """
 
     value: float
@@ -55,6 +58,7 @@ class Estimate:
     method: str
     effective: float | None = None
     skewness: float = 0.0
+    missing: int = 0
 
     @property
     def standard_deviation(self) -> float:
@@ -104,11 +108,16 @@ def mean_by_cluster(values: Sequence[float], clusters: Sequence[str]) -> Estimat
 def rate_difference(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
     """Paired difference of two rates (values -1, 0, 1), after Agresti and Min 2005: half an observation to each cell.
 
-    Without it, no event in three prompts would be proof that there never is one.
+    Without it, no event in three prompts would be proof that there never is one. Observations of one group prove less than
+    as many alone; where nothing varies, a correlation is assumed.
     """
     estimate = _or_equal(values, clusters)
     n = estimate.n
-    variance = (estimate.standard_error * n / (n + 2)) ** 2 + 1 / (n + 2) ** 2
+    design = max(estimate.design_effect, 1.0)
+    if estimate.standard_error == 0:
+        _, sizes = _groups(clusters)
+        design = 1 + (float((sizes**2).sum()) / n - 1) * ASSUMED_CORRELATION
+    variance = (estimate.standard_error * n / (n + 2)) ** 2 + 1 / (n / design + 2) ** 2
     method = "t, Agresti-Min, CR2 by group" if estimate.clusters < n else "t, Agresti-Min"
     return replace(estimate, standard_error=math.sqrt(variance), method=method, skewness=0.0)
 
@@ -182,7 +191,16 @@ def _resampled_error(
 
 
 def bounds(estimate: Estimate, alpha: float) -> tuple[float, float]:
-    """One-sided bounds, each at confidence 1 - alpha; together a two-sided interval at 1 - 2 alpha."""
+    """One-sided bounds, each at confidence 1 - alpha; together a two-sided interval at 1 - 2 alpha.
+
+    What is missing counts as 0 for the lower one and as 1 for the upper one (Manski 1989): it is seldom missing at random.
+    """
+    low, high = _bounds_of_known(estimate, alpha)
+    known = estimate.n / (estimate.n + estimate.missing)
+    return (low * known, 1 - (1 - high) * known) if estimate.missing else (low, high)
+
+
+def _bounds_of_known(estimate: Estimate, alpha: float) -> tuple[float, float]:
     tail = float(stats.t.isf(alpha, estimate.degrees))
     if estimate.effective is None:
         error, skewness = estimate.standard_error, estimate.skewness
@@ -199,6 +217,7 @@ def p_value(estimate: Estimate, limit: float, *, above: bool) -> float:
 
     Consistent with :func:`bounds`: p < alpha exactly when the bound at alpha clears the limit.
     """
+    limit = _limit_of_known(estimate, limit, above=above)
     distance = (estimate.value - limit) if above else (limit - estimate.value)
     error = estimate.standard_error
     if estimate.effective is not None:
@@ -210,20 +229,31 @@ def p_value(estimate: Estimate, limit: float, *, above: bool) -> float:
     return float(stats.t.sf(min(studentised, _skewed(studentised, skewness)), estimate.degrees))
 
 
-def needed_observations(
-    estimate: Estimate, limit: float, effect: float, alpha: float, power: float = 0.8
-) -> int:
-    """Observations for ``power`` to clear ``limit`` when the truth lies ``effect`` beyond it (signed).
+def _limit_of_known(estimate: Estimate, limit: float, *, above: bool) -> float:
+    """What the known observations must clear for all of them to clear ``limit``, whatever the missing ones are."""
+    if not estimate.missing:
+        return limit
+    known = estimate.n / (estimate.n + estimate.missing)
+    return limit / known if above else 1 - (1 - limit) / known
+
+
+def needed_observations(estimate: Estimate, limit: float, effect: float, alpha: float) -> int | None:
+    """Observations for 80 % power to clear ``limit`` when the truth lies ``effect`` beyond it (signed).
+
+    None where so many are missing that no number would do.
 
     Planned at the stated effect, not at the observed one, which says nothing new (Hoenig and Heisey 2001); with the
-    spread and the design effect that were measured.
+    spread and the design effect that were measured, and as many more groups as there are more observations.
     """
     deviation = estimate.standard_deviation
     if estimate.effective is not None:
         truth = min(max(limit + effect, 0.05), 0.95)
         deviation = math.sqrt(truth * (1 - truth) * estimate.n / estimate.effective)
-    z = float(stats.norm.isf(alpha) + stats.norm.ppf(power))
-    return max(_FEW_GROUPS, math.ceil((z * deviation / effect) ** 2))
+    beyond = limit + effect - _limit_of_known(estimate, limit, above=effect > 0)
+    if beyond * effect <= 0:
+        return None
+    a_pair = (estimate.degrees + 1) / estimate.n
+    return needed(deviation, abs(beyond), alpha, lambda count: max(1.0, a_pair * count - 1))
 
 
 def _or_equal(values: Sequence[float], clusters: Sequence[str]) -> Estimate:

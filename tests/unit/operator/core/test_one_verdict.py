@@ -48,6 +48,7 @@ CASES = {
     "not a number": Evidence(criteria=(evidence(-0.2, -0.1).model_copy(update={"high": None}),)),
     "only shown": Evidence(criteria=(evidence(0.1, 0.2, mode="DryRun"),)),
     "one of two": Evidence(criteria=(evidence(-0.2, -0.1), evidence(0.5, 0.6, name="length", mode="DryRun"))),
+    "a limit of many digits": Evidence(criteria=(evidence(-0.2, -0.1, maximum=-0.01333333333),)),
     "a p-value that says no": Evidence(criteria=(evidence(-0.2, -0.1, p_value=0.2),)),
     "more than a message holds": Evidence(criteria=tuple(long_winded(n) for n in range(16))),
 }

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from alignment_api.evidence import MetricResult
-from alignment_api.gate import decide
+from alignment_api.gate import NOTHING_CARRIES, decide
 from alignment_api.metrics import METRICS, MetricFamily, MetricName
+from alignment_api.names import StageName
 from alignment_api.spec import Criterion, CriterionMode, EvaluationSpec
+from alignment_api.stage import StageResult, read_termination_message
 from alignment_api.verdict import Result
 from alignment_trainer.data.rows import Kind
 from alignment_trainer.errors import RequestError
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
-from alignment_trainer.evaluation.defaults import default_criteria
+from alignment_trainer.evaluation.defaults import asks_for_better, default_criteria, why_nothing_carries
 from alignment_trainer.evaluation.material import Logps
 from alignment_trainer.evaluation.measurement import Measurement
 from alignment_trainer.evaluation.metrics import measure
@@ -21,6 +23,7 @@ from alignment_trainer.evaluation.prompts import rests_on_edits
 from alignment_trainer.evaluation.stage import headline
 from alignment_trainer.evaluation.statistics import mean_by_cluster, proportion
 from support.material import material, pair
+from support.runs import result
 
 JUDGE = {"type": "RewardModel", "uri": "file:///judge/"}
 ACCURATE = Criterion.model_validate({"name": "direction", "metric": "preferenceAccuracy", "minimum": 0.5})
@@ -182,3 +185,44 @@ def test_a_miss_with_enough_data_says_that_the_effect_is_probably_smaller() -> N
     (found,) = gather_evidence((criterion,), lambda _n, _s: wide, Alpha(0.05), comparable=True).criteria
     assert found.needed_pairs is not None
     assert found.needed_pairs > 400
+
+
+def test_log_probabilities_alone_decide_with_every_counter_metric_beside_them() -> None:
+    counters = {MetricName.FLUENCY_GAP, MetricName.DEGENERATE_RATE, MetricName.CHOSEN_LOG_RATIO}
+    counters |= {MetricName.LENGTH_RATIO, MetricName.KL_PER_TOKEN, MetricName.WORST_COHORT_ACCURACY}
+    assert set(blocking(EvaluationSpec(), edits=False)) == {MetricName.PREFERENCE_ACCURACY, *counters}
+    own = tuple(c for c in default_criteria(EvaluationSpec(), edits=False) if c.name != "drift")
+    assert "klPerToken" in str(why_nothing_carries(own, comparable=False))
+
+
+def test_a_limit_on_the_wrong_side_carries_nothing() -> None:
+    """It would be met by worse models only."""
+    worse = Criterion(name="edits", metric=MetricName.EDIT_BURDEN, minimum=0.0)
+    assert why_nothing_carries((worse,), comparable=True) == NOTHING_CARRIES
+    evidence = gather_evidence(
+        (worse,),
+        lambda _n, _s: Measurement(mean_by_cluster([0.4, 0.5, 0.6] * 20, [""] * 60)),
+        Alpha(0.05),
+        comparable=True,
+    )
+    assert decide((worse,), evidence).result is Result.INCONCLUSIVE
+
+
+def test_a_gate_that_a_copy_meets_is_told_from_one_that_asks_for_better() -> None:
+    no_worse = Criterion(name="edits", metric=MetricName.EDIT_BURDEN, maximum=0.01)
+    better = Criterion(name="wins", metric=MetricName.WIN_RATE, minimum=0.5)
+    assert not asks_for_better((no_worse,))
+    assert asks_for_better((no_worse, better))
+    for edits in (True, False):
+        assert asks_for_better(default_criteria(EvaluationSpec(), edits=edits))
+
+
+def test_the_report_decides_on_the_numbers_that_the_run_gets() -> None:
+    """A stage's answer has room for six digits; the verdict in the report must be that of the status."""
+    limit = Criterion(name="wins", metric=MetricName.WIN_RATE, minimum=0.4999999)
+    evidence = gather_evidence((limit,), lambda _n, _s: good(), Alpha(0.05), comparable=True)
+    answer = result(StageName.EVALUATE, evidence=evidence)
+    back = read_termination_message(answer.to_termination_message())
+    assert isinstance(back, StageResult)
+    assert back.evidence == evidence
+    assert decide((limit,), evidence).result is Result.PASSED

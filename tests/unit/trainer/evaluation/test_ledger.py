@@ -69,13 +69,18 @@ def test_the_year_is_never_overdrawn_and_the_refusal_says_when_it_is_free(tmp_pa
     assert reserve(spec, "run-3", LocalStore(), NOW + timedelta(days=366)).alpha.value
 
 
-def test_an_unlimited_budget_writes_no_ledger_and_carries_its_reason(tmp_path: Path) -> None:
-    spec = spec_in(tmp_path, mode="Unlimited", reason="a sandbox")
-    got = reserve(spec, "run-1", LocalStore(), NOW)
-    assert got.alpha.value == 1.0
-    assert "a sandbox" in str(got.alpha.message)
-    assert LocalStore().stat(ledger_uri(spec)) is None
-    assert got.to_wire()["mode"] == "Unlimited"
+def test_a_decision_outside_the_budget_is_entered_and_every_later_report_tells_of_it(tmp_path: Path) -> None:
+    free = spec_in(tmp_path, mode="Unlimited", reason="a sandbox")
+    for uid in ("run-1", "run-2", "run-2"):
+        got = reserve(free, uid, LocalStore(), NOW)
+        assert got.alpha.value == 1.0
+        assert "a sandbox" in str(got.alpha.message)
+    assert [(e["runUid"], e.get("alpha")) for e in entries(free)] == [("run-1", None), ("run-2", None)]
+    limited = reserve(spec_in(tmp_path), "run-3", LocalStore(), NOW)
+    assert limited.alpha.value == pytest.approx(0.05 / 52)
+    assert (limited.decisions, limited.outside, limited.spent) == (3, 2, pytest.approx(0.05 / 52))
+    told = limited.to_wire()
+    assert (told["mode"], told["outside"]) == ("Limited", 2)
 
 
 def test_a_larger_budget_in_one_run_counts_against_the_others(tmp_path: Path) -> None:

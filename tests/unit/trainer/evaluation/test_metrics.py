@@ -23,6 +23,7 @@ from alignment_trainer.evaluation.metrics import REGISTRY, measure
 from alignment_trainer.evaluation.metrics.refusal_rate import is_refusal
 from alignment_trainer.evaluation.metrics.win_rate_length_controlled import fit_at_equal_length, overlap
 from alignment_trainer.evaluation.placebo import CANDIDATES, Pool, match, placebo_edits
+from alignment_trainer.evaluation.statistics import bounds, p_value, proportion
 from support.material import generation, material, pair
 
 
@@ -78,10 +79,33 @@ def judged(preferences: list[float | None]) -> list[Judgement]:
     return [Judgement(Outcome.FAILED) if p is None else Judgement(Outcome.JUDGED, p) for p in preferences]
 
 
-def test_win_rate_is_the_mean_preference_with_missing_ones_left_out_and_counted() -> None:
+def test_win_rate_is_the_mean_of_the_judged_and_the_others_count_against_it_in_the_bounds() -> None:
     of = material(40, judgements=judged([1.0] * 20 + [0.5] * 10 + [0.0] * 8 + [None] * 2))
     assert value("winRate", of) == pytest.approx(25 / 38)
-    assert measure(MetricName.WIN_RATE, of).message == "2 of 40 prompts left out: 2 failed"
+    assert measure(MetricName.WIN_RATE, of).message == (
+        "2 of 40 prompts have no judgement (2 failed) and count against either side in the bounds"
+    )
+
+
+def test_a_judge_that_is_silent_where_the_candidate_is_worst_releases_nothing() -> None:
+    """Without the silent ones the candidate wins 200 of 360; with them it is no better than the champion."""
+    of = material(400, judgements=judged([1.0] * 200 + [0.0] * 160 + [None] * 40))
+    estimate = measure(MetricName.WIN_RATE, of).estimate
+    assert estimate is not None
+    left_out = proportion([1.0] * 200 + [0.0] * 160, [""] * 360)
+    assert bounds(left_out, 0.05)[0] > 0.5
+    low, high = bounds(estimate, 0.05)
+    assert low < 0.47
+    assert high > 0.62
+    assert p_value(estimate, 0.5, above=True) >= 0.5
+
+
+def test_comparisons_that_all_end_alike_are_no_certainty_at_equal_length() -> None:
+    lengths = [100, 120] * 20
+    of = with_lengths(lengths, lengths[::-1], [1.0] * 40)
+    estimate = measure(MetricName.WIN_RATE_LENGTH_CONTROLLED, of).estimate
+    assert estimate is not None
+    assert bounds(estimate, 0.05 / 52)[0] < 0.9
 
 
 def test_too_many_missing_judgements_make_the_win_rate_unavailable() -> None:
@@ -249,10 +273,16 @@ def test_refusals_in_words_that_are_not_known_make_the_rate_unavailable() -> Non
 def test_one_text_for_many_prompts_is_degenerate() -> None:
     """The constant answer that attacks a judge."""
     base = material(40)
-    constant = [generation("a short reply to number 1 that is fine")] * 12
-    assert value(
-        "degenerateRate", material(40, candidate=[*constant, *base.candidate[12:]])
-    ) == pytest.approx(0.3)
+    constant = [generation("a short reply to number 1 that is fine")] * 6
+    attacking = material(40, candidate=[*constant, *base.candidate[6:]])
+    assert value("degenerateRate", attacking) == pytest.approx(6 / 40)
+
+
+def test_a_text_that_people_repeat_themselves_may_be_learned() -> None:
+    pairs = [replace(pair(n), chosen="no change") if n < 8 else pair(n) for n in range(40)]
+    base = material(pairs=pairs)
+    learned = [generation("no change")] * 12
+    assert value("degenerateRate", material(pairs=pairs, candidate=[*learned, *base.candidate[12:]])) == 0
 
 
 def test_a_single_new_name_is_no_broken_language() -> None:
@@ -313,6 +343,13 @@ def test_the_worst_cohort_is_the_one_for_which_least_can_be_promised() -> None:
     # 18 of 25 is more than 70 of 100, but promises less.
     assert found.estimate.value == pytest.approx(18 / 25)
     assert found.message == "cohort small, of 2"
+
+
+def test_where_no_cohort_is_large_enough_all_pairs_are_one() -> None:
+    found = measure(MetricName.WORST_COHORT_ACCURACY, material(40))
+    assert found.estimate is not None
+    assert found.estimate.n == 40
+    assert found.message == "no cohort has 20 held-out pairs in two groups: all are one"
 
 
 def test_kl_fluency_displacement_and_length_have_their_units() -> None:

@@ -19,7 +19,7 @@ from alignment_api.gate import decide
 from alignment_api.metrics import METRICS, MetricName
 from alignment_api.names import StageName
 from alignment_api.report import Report
-from alignment_api.spec import Criterion
+from alignment_api.spec import Criterion, ErrorBudget
 from alignment_api.stage import ArtifactRef, RunIdentity, StageRequest
 from alignment_api.verdict import Result
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
@@ -61,7 +61,7 @@ def report_on(of: Material, **changes: Any) -> Report:
     )
     metrics = [measure(n, of).to_result(n) for n in REGISTRY if not METRICS[n].selected]
     settings: dict[str, Any] = {
-        "reservation": Reservation(alpha, 0.05, 52, 3, 3 * 0.05 / 52, "s3://artifacts/ledger/x.json"),
+        "reservation": Reservation(alpha, ErrorBudget(), 3, 0, 3 * 0.05 / 52, "s3://artifacts/ledger/x.json"),
         "judge": None,
         "notes": [],
         "manifest": {"funnel": {"rows": 150, "pairs": 130, "train": 10, "holdout": 120, "duplicates": 20}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -237,3 +238,46 @@ def test_intervals_cover_as_often_as_they_say(sizes: list[int]) -> None:
     for name, count in inside.items():
         # Three standard errors of 1200 rounds wider than the aim; make bench-gate measures it with more.
         assert 0.93 - 0.012 <= count / rounds <= 0.97 + 0.012, f"{name}: {count / rounds}"
+
+
+def test_no_event_in_few_groups_proves_less_than_in_many() -> None:
+    groups = [f"g{i % 10}" for i in range(400)]
+    alone = bounds(rate_difference([0.0] * 400, ALONE[:400]), 0.05)[1]
+    grouped = bounds(rate_difference([0.0] * 400, groups), 0.05)[1]
+    assert alone < 0.005
+    assert 0.015 < grouped < 0.03
+
+
+@given(missing=st.integers(1, 30), wins=st.integers(0, 60), limit=st.floats(0.05, 0.95))
+def test_bounds_and_p_values_agree_where_something_is_missing(missing: int, wins: int, limit: float) -> None:
+    estimate = replace(proportion([1.0] * wins + [0.0] * (60 - wins), ALONE[:60]), missing=missing)
+    low, high = bounds(estimate, 0.05)
+    known = bounds(replace(estimate, missing=0), 0.05)
+    assert low < known[0] or known[0] == 0
+    assert high > known[1] or known[1] == 1
+    if abs(low - limit) > 1e-9:
+        assert (p_value(estimate, limit, above=True) < 0.05) == (low > limit)
+    if abs(high - limit) > 1e-9:
+        assert (p_value(estimate, limit, above=False) < 0.05) == (high < limit)
+
+
+def test_where_too_many_are_missing_no_number_of_observations_would_do() -> None:
+    estimate = proportion([1.0] * 30 + [0.0] * 30, ALONE[:60])
+    assert needed_observations(replace(estimate, missing=10), 0.5, 0.05, 0.05) is None
+    few = needed_observations(replace(estimate, missing=1), 0.5, 0.05, 0.05)
+    none = needed_observations(estimate, 0.5, 0.05, 0.05)
+    assert few is not None
+    assert none is not None
+    assert few > none
+
+
+def test_few_groups_need_more_observations_than_many_of_the_same_spread() -> None:
+    values = [0.1, -0.1] * 60
+    few = mean_by_cluster(
+        [v + 0.01 * (i // 20) for i, v in enumerate(values)], [f"g{i // 20}" for i in range(120)]
+    )
+    many = replace(few, degrees=119.0)
+    needs = [needed_observations(estimate, 0.0, 0.05, 0.05 / 52) for estimate in (few, many)]
+    assert needs[0] is not None
+    assert needs[1] is not None
+    assert needs[0] > 1.3 * needs[1]

@@ -2,7 +2,8 @@
 
 Definition: logistic(a) of the fit preference ~ logistic(a + b·tanh(Δ/s)), Δ the difference in characters, s its standard
 deviation: the win rate predicted at no difference (the length part of AlpacaEval 2's model, arXiv 2404.04475). Unit:
-ratio. Direction: above one half is better. Its error is that of the whole fit, by resampling groups.
+ratio. Direction: above one half is better. Its error is that of the whole fit, by resampling groups, and at least that of
+the plain win rate.
 
 Where one model is nearly always the longer one, nothing is known about equal lengths and the fit extrapolates (a win
 rate of 7 % becomes 39 % where 1 % of answers are longer). Then it is unavailable, not wrong; the overlap of the two
@@ -10,6 +11,8 @@ length distributions stands beside it.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +35,7 @@ _RIDGE = 0.5
 
 def win_rate_length_controlled(material: Material, _selector: str) -> Measurement:
     """Win rate at equal length; clusters: groups. The message gives the overlap."""
-    at, remark = judged(material)
+    at, missing, remark = judged(material)
     assert material.judgements is not None  # noqa: S101  judged() saw to it
     preferences = np.array([float(material.judgements[i].preference or 0.0) for i in at])
     ours = np.array([len(material.candidate[i].text) for i in at], dtype=float)
@@ -49,7 +52,19 @@ def win_rate_length_controlled(material: Material, _selector: str) -> Measuremen
     estimate = bootstrap(
         lambda index: fit_at_equal_length(preferences[index], lengths[index]), [groups[i] for i in at]
     )
+    least = _least_error(preferences)
+    estimate = replace(estimate, standard_error=max(estimate.standard_error, least), missing=missing)
     return Measurement(estimate, message=f"{said}. {remark}" if remark else said)
+
+
+def _least_error(preferences: NDArray[np.float64]) -> float:
+    """Standard error of a win rate without regard to length, two wins and two losses added (Agresti and Coull 1998).
+
+    Where nearly all comparisons end alike, resamples hardly differ and say nothing about their error.
+    """
+    count = len(preferences) + 4
+    rate = (float(preferences.sum()) + 2) / count
+    return float(np.sqrt(rate * (1 - rate) / count))
 
 
 def fit_at_equal_length(preferences: NDArray[np.float64], lengths: NDArray[np.float64]) -> float:

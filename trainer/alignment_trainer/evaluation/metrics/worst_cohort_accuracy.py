@@ -2,7 +2,8 @@
 
 Definition: preference accuracy of the cohort for which least can be promised (lowest lower end of its interval), among
 cohorts of at least 20 pairs. Unit: ratio. Direction: higher is better. When this cohort is above a limit with
-confidence, so is every other one; the minimum of several leans low, which is the cautious side.
+confidence, so is every other one; the minimum of several leans low, which is the cautious side. Where no cohort is large
+enough, all pairs are one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def worst_cohort_accuracy(material: Material, _selector: str) -> Measurement:
         if len(indices) >= _LEAST and len({groups[i] for i in indices}) > 1
     }
     if not estimates:
-        raise ValueError(f"no cohort has {_LEAST} held-out pairs in two groups")
+        everyone = proportion([float(value) for value in right], list(groups))
+        return Measurement(
+            everyone, message=f"no cohort has {_LEAST} held-out pairs in two groups: all are one"
+        )
     worst = min(estimates, key=lambda cohort: bounds(estimates[cohort], 0.05)[0])
     return Measurement(estimates[worst], message=f"cohort {worst}, of {len(estimates)}")
