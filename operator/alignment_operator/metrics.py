@@ -173,7 +173,7 @@ def _each(runs: tuple[RunRecord, ...]) -> Iterator[str]:
     )
     yield told(
         "alignment_run_gate_threshold",
-        _quiet(lambda summary: summary.threshold),
+        _quiet(lambda summary: summary.limits.get(summary.criterion)),
         lambda run: run.summary.criterion,
     )
 

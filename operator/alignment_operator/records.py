@@ -79,7 +79,8 @@ class RunSummary:
     """What metrics tell of a run.
 
     target: URI of the alias it publishes to; created: when it was made; since: when Succeeded came to its status, 0
-    before the first look; both in seconds since 1970; criterion: the first blocking one of the verdict; stage_seconds:
+    before the first look; both in seconds since 1970; criterion: metric of the verdict's first blocking one; limits: of all
+    blocking ones, by metric; stage_seconds:
     running time by stage, in the order of STAGES, None for a stage that has not finished; progress: share of the
     running stage that is done, 0 to 1; metrics: those of TOLD that were measured; rows: how many met each of FATES,
     empty before prepare has ended; cadence: planned seconds between two decisions.
@@ -95,7 +96,7 @@ class RunSummary:
     metrics: Mapping[MetricName, Estimate]
     criterion: str
     criterion_estimate: float | None
-    threshold: float | None
+    limits: Mapping[str, float]
     stage_seconds: tuple[float | None, ...]
     stage: str
     progress: float | None
@@ -344,7 +345,7 @@ def _summary(raw: Json, status: Json) -> RunSummary:
     succeeded: Json = next((c for c in status.get("conditions") or () if c.get("type") == "Succeeded"), {})
     stages = {s.get("name"): s for s in status.get("stages") or ()}
     metrics = {m.get("name"): m for m in status.get("metrics") or () if not m.get("selector")}
-    criterion = _deciding_criterion(status)
+    criterion = next(iter(_blocking(status)), {})
     progress: Json = status.get("progress") or {}
     return RunSummary(
         model=(spec.get("model") or {}).get("uri", ""),
@@ -357,7 +358,7 @@ def _summary(raw: Json, status: Json) -> RunSummary:
         metrics={name: found for name in TOLD if (found := _estimate(metrics.get(name))) is not None},
         criterion=str(criterion.get("metric", "")),
         criterion_estimate=criterion.get("estimate"),
-        threshold=_threshold(spec, criterion),
+        limits=_limits(status),
         stage_seconds=tuple(_stage_seconds(stages.get(str(stage))) for stage in STAGES),
         stage=progress.get("stage", ""),
         progress=_share(progress),
@@ -384,18 +385,18 @@ def _decisions_per_year(spec: Json) -> int:
     return int(budget.get("decisionsPerYear") or _DECISIONS_PER_YEAR)
 
 
-def _deciding_criterion(status: Json) -> Json:
-    """The first blocking criterion of the verdict."""
+def _blocking(status: Json) -> list[Json]:
     criteria: list[Json] = (status.get("verdict") or {}).get("criteria") or []
-    return next((c for c in criteria if c.get("mode", "Blocking") == "Blocking"), {})
+    return [criterion for criterion in criteria if criterion.get("mode", "Blocking") == "Blocking"]
 
 
-def _threshold(spec: Json, criterion: Json) -> float | None:
-    for wanted in (spec.get("gate") or {}).get("criteria") or ():
-        if wanted.get("name") == criterion.get("name"):
-            value = wanted.get("minimum", wanted.get("maximum"))
-            return float(value) if value is not None else None
-    return None
+def _limits(status: Json) -> dict[str, float]:
+    """By metric; of metrics that stand for several sets none, and of two limits on one metric the first."""
+    found: dict[str, float] = {}
+    for criterion in _blocking(status):
+        if criterion.get("limit") is not None and not criterion.get("selector"):
+            found.setdefault(str(criterion["metric"]), float(criterion["limit"]))
+    return found
 
 
 def _estimate(metric: Json | None) -> Estimate | None:

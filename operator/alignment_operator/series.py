@@ -53,7 +53,7 @@ SERIES: Final = (
            "Estimate of the verdict's first blocking criterion, in the metric's own unit; not while a stage tells its"
            " progress.", per_run=True),
     Series("alignment_run_gate_threshold", "gauge", (*_RUN, "metric"),
-           "Its limit, where the run's spec sets one; not while a stage tells its progress.", per_run=True),
+           "Its limit; not while a stage tells its progress.", per_run=True),
     # -- all runs -----------------------------------------------------------------------------------
     Series("alignment_runs", "gauge", ("namespace", "status", "reason"),
            "Number of runs by status and reason of the condition Succeeded."),
@@ -66,7 +66,7 @@ SERIES: Final = (
            "A metric of the newest evaluated run, or of the last published one: estimate, low and high end of its"
            " 95 % interval, in the metric's own unit."),
     Series("alignment_target_gate_threshold", "gauge", (*_TARGET, "metric"),
-           "Limit of the newest verdict's first blocking criterion, where the run's spec sets one."),
+           "Limits of the newest verdict's blocking criteria; metrics that stand for several sets are left out."),
     Series("alignment_target_rows", "gauge", (*_TARGET, "fate"),
            "Rows of the newest run with data, by what became of them."),
     Series("alignment_target_failed_verdicts", "gauge", _TARGET,

@@ -45,8 +45,9 @@ def _target(newest_first: Sequence[RunRecord]) -> Iterator[tuple[str, tuple[str,
     if evaluated is not None:
         yield from _metrics("newest", evaluated)
     judged = next((summary for summary in summaries if summary.criterion), None)
-    if judged is not None and judged.threshold is not None:
-        yield "gate_threshold", (judged.criterion,), judged.threshold
+    if judged is not None:
+        for metric, limit in judged.limits.items():
+            yield "gate_threshold", (metric,), limit
     counted = next((summary.rows for summary in summaries if summary.rows), ())
     for fate, count in zip(FATES, counted, strict=False):  # nothing is counted before prepare has ended
         yield "rows", (fate,), float(count)

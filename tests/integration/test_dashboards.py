@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import re
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ import yaml
 from tools.dashboards.__main__ import DASHBOARDS
 from tools.dashboards.panels import substituted
 
-from alignment_api.evidence import MetricResult
+from alignment_api.evidence import CriterionEvidence, Evidence, MetricResult
 from alignment_api.metrics import MetricName
 from alignment_api.names import PLURAL, StageName
+from alignment_api.spec import Criterion
 from alignment_api.stage import StageRequest, StageResult
 from alignment_operator.records import TOLD
 from alignment_trainer.runtime.progress import ProgressReporter
@@ -35,7 +35,15 @@ from support.prometheus import Prometheus, promtool, required, running
 pytestmark = pytest.mark.slow
 
 RULES = ROOT / "charts" / "alignment-operator" / "files" / "rules.yaml"
-GATE = {"criteria": [{"name": "edits", "metric": "editBurden", "maximum": 0.0}]}
+LIMITS: dict[MetricName, dict[str, float]] = {
+    MetricName.EDIT_BURDEN: {"maximum": 0.0},
+    MetricName.WIN_RATE: {"minimum": 0.5},
+    MetricName.PREFERENCE_ACCURACY: {"minimum": 0.5},
+}
+CRITERIA = tuple(
+    Criterion.model_validate({"name": str(metric).lower(), "metric": metric, **limit})
+    for metric, limit in LIMITS.items()
+)
 TARGET = "s3://models/notes/aliases/champion"
 
 
@@ -48,27 +56,38 @@ class World:
     kubelet: Kubelet
 
     def apply(self, name: str) -> None:
-        manifest = runs.manifest(name, gate=GATE)
+        manifest = runs.manifest(name, gate={"criteria": [criterion.to_wire() for criterion in CRITERIA]})
         manifest["metadata"] = {"name": name, "namespace": "team"}
         self.api.locked(lambda: self.api.server.create(PLURAL, manifest))
 
     def until(self, name: str, reason: str) -> None:
-        limit = time.monotonic() + 90
-        while time.monotonic() < limit:
-            run = self.api.locked(lambda: self.api.server.get((PLURAL, "team", name)))
+        def so() -> bool:
+            run = self.api.server.get((PLURAL, "team", name))
             conditions = (run.get("status") or {}).get("conditions") or ()
-            if any(c["type"] == "Succeeded" and c["reason"] == reason for c in conditions):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"{name} did not become {reason}: {run.get('status')}")
+            return any(c["type"] == "Succeeded" and c["reason"] == reason for c in conditions)
+
+        self.api.until(so, 90)
 
 
 def answer(request: StageRequest) -> StageResult:
     """What stages report: every exported metric, and a failed gate for the run that is called so."""
     extra: dict[str, Any] = {}
     if request.stage is StageName.EVALUATE:
-        good = request.run.name != "refused"
-        extra["evidence"] = runs.PASSED if good else runs.FAILED
+        low, high = (-0.2, -0.1) if request.run.name != "refused" else (0.1, 0.2)
+        extra["evidence"] = Evidence(
+            criteria=tuple(
+                CriterionEvidence(
+                    criterion=criterion,
+                    estimate=0.7 if criterion.upwards else (low + high) / 2,
+                    low=0.6 if criterion.upwards else low,
+                    high=0.8 if criterion.upwards else high,
+                    alpha=0.05,
+                    n=100,
+                    clusters=50,
+                )
+                for criterion in CRITERIA
+            )
+        )
         extra["metrics"] = tuple(
             MetricResult(
                 name=name,

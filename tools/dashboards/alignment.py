@@ -25,10 +25,9 @@ def _metric(metric: str, run: str, bound: str) -> str:
     return f"max({found})"
 
 
-def _over_time(metric: str, title: str, description: str, unit: str, neutral: float) -> Panel:
-    """The newest candidate's estimate with its interval, and the limit: the spec's, or where nothing would differ."""
-    equal = f"{neutral:g} + 0 * max(alignment_target_cadence_seconds{{{_HERE}}})"
-    limit = f'max(alignment_target_gate_threshold{{{_HERE}, metric="{metric}"}}) or {equal}'
+def _over_time(metric: str, title: str, description: str, unit: str) -> Panel:
+    """The newest candidate's estimate with its interval, and the gate's limit where it asks for this metric."""
+    limit = f'max(alignment_target_gate_threshold{{{_HERE}, metric="{metric}"}})'
     return Panel(
         "timeseries",
         title,
@@ -108,7 +107,6 @@ def _better() -> tuple[Panel, ...]:
             "Below the limit is better. The gate judges by a one-sided bound at the level that the error budget grants, not "
             "by this interval.",
             "percentunit",
-            0.0,
         ),
         _over_time(
             "winRate",
@@ -116,15 +114,13 @@ def _better() -> tuple[Panel, ...]:
             "Share of generated texts that the judge prefers to the champion's, ties half, with its 95 % interval. "
             "Only with a judge. Above the limit is better.",
             "percentunit",
-            0.5,
         ),
         _over_time(
             "preferenceAccuracy",
             "Preference accuracy",
             "Share of held-out pairs whose chosen side gained more probability than the rejected one, with its 95 % "
-            "interval. Direction only: it rises on models that nobody prefers.",
+            "interval. Direction only: it rises on models that nobody prefers. A limit is drawn where the gate asks for one.",
             "percentunit",
-            0.5,
         ),
     )
 

@@ -29,7 +29,9 @@ EVALUATED: dict[str, Any] = {
         {"name": "winRate", "selector": "", "estimate": 0.7, "low": 0.61, "high": 0.78},
     ],
     "verdict": {
-        "criteria": [{"name": "edits", "metric": "editBurden", "mode": "Blocking", "estimate": -0.07}]
+        "criteria": [
+            {"name": "edits", "metric": "editBurden", "mode": "Blocking", "limit": 0.0, "estimate": -0.07}
+        ]
     },
     "data": {"rows": 10, "pairs": 9, "invalid": 1},
 }

@@ -56,7 +56,13 @@ def run(
     if status == "Unknown":
         raw["status"]["progress"] = {"stage": "train", "step": 1, "steps": 3, "percent": 33}
     if accuracy is not None:
-        criterion = {"name": "edits", "metric": "editBurden", "result": "Passed", "estimate": -0.1}
+        criterion = {
+            "name": "edits",
+            "metric": "editBurden",
+            "result": "Passed",
+            "limit": -0.005,
+            "estimate": -0.1,
+        }
         raw["status"]["verdict"] = {"result": "Passed", "criteria": [criterion]}
     return run_record(raw)
 
@@ -123,10 +129,9 @@ def test_the_first_run_is_the_oldest_that_exists() -> None:
     assert told(members[:1], "first_run_timestamp_seconds") == {(): first + 86400}
 
 
-def test_the_limit_is_told_where_the_spec_sets_one() -> None:
-    limit = {"criteria": [{"name": "edits", "metric": "editBurden", "maximum": 0.0}]}
-    assert told([run(gate=limit)], "gate_threshold") == {("editBurden",): 0.0}
-    assert "alignment_target_gate_threshold" not in target_rows([run()])
+def test_the_limit_is_that_of_the_verdict_also_where_the_spec_names_none() -> None:
+    assert told([run()], "gate_threshold") == {("editBurden",): -0.005}
+    assert "alignment_target_gate_threshold" not in target_rows([run(accuracy=None)])
 
 
 def state(members: list[RunRecord]) -> OperatorState:
