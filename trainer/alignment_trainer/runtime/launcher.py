@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, NoReturn, Self
 
 from alignment_api.exitcodes import StageExit
-from alignment_trainer.errors import RequestError, StageError, TemporaryError
+from alignment_trainer.errors import RequestError, StageError, Stopped, TemporaryError
 from alignment_trainer.runtime import crew as names
 from alignment_trainer.runtime.crew import Crew
 from alignment_trainer.runtime.failures import OutOfMemory
@@ -64,9 +64,10 @@ class Ended:
 def launch(arguments: list[str], crew: Crew, scratch: Path, stop: threading.Event) -> Ended:
     """Run ``alignment-trainer ARGUMENTS`` as every process of this node, to the end of the last one.
 
-    stop: set by the signal handler; passed on as SIGTERM. Raises RequestError when the meeting port is taken.
+    stop: set by the signal handler; passed on as SIGTERM. Raises RequestError when the meeting port is taken, Stopped
+    when it is told to stop before node 0 is there.
     """
-    with _Meeting(crew) as meeting:
+    with _Meeting(crew, stop) as meeting:
         team = _Team(arguments, crew, scratch, meeting)
     try:
         return team.wait(stop)
@@ -74,8 +75,8 @@ def launch(arguments: list[str], crew: Crew, scratch: Path, stop: threading.Even
         team.kill()
 
 
-def wait_for_address(address: str, seconds: float = MEETING_SECONDS) -> None:
-    """Wait until a name has an address: that of a pod has none before the pod is there. Raises TemporaryError."""
+def wait_for_address(address: str, stop: threading.Event, seconds: float = MEETING_SECONDS) -> None:
+    """Wait until a name has an address: that of a pod has none before the pod is there. Raises TemporaryError, Stopped."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -87,7 +88,8 @@ def wait_for_address(address: str, seconds: float = MEETING_SECONDS) -> None:
                     "cluster's DNS does not know it.",
                     reason="PeerMissing",
                 ) from None
-            time.sleep(1.0)  # names have no event to wait for
+            if stop.wait(1.0):  # names have no event to wait for
+                raise Stopped("Stopped while node 0 was waited for; nothing was trained yet.") from None
         else:
             return
 
@@ -120,11 +122,11 @@ class _Meeting:
     One node listens on the loopback only. Used as a context manager: closed here once process 0 has it.
     """
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, stop: threading.Event) -> None:
         self.socket: socket.socket | None = None
         self.address, self.port = crew.address, crew.port
         if crew.node:
-            wait_for_address(crew.address)
+            wait_for_address(crew.address, stop)
             return
         host = _LOOPBACK if crew.nodes == 1 else ""
         try:
@@ -167,25 +169,28 @@ class _Team:
         )
 
     def wait(self, stop: threading.Event) -> Ended:
-        """Until all are gone. The first failure ends the others; a wish to stop is passed on, once."""
+        """Until all are gone. The first failure ends the others; a wish to stop is passed on, once.
+
+        A process that waits in torch's own code does not hear SIGTERM. One that is killed for it was stopped all the same.
+        """
         first: tuple[int, int] | None = None
         deadline: float | None = None
-        told = False
+        told = killed = deaf = False
         for left in range(self._crew.processes, 0, -1):
             end: tuple[int, int] | None = None
             while end is None:
                 if stop.is_set() and not told:
-                    told, deadline = True, time.monotonic() + STOP_SECONDS
+                    told, deadline = True, _sooner(deadline, STOP_SECONDS)
                     self._tell(signal.SIGTERM)
                 end = self._next(deadline)
                 if end is None and deadline is not None and time.monotonic() > deadline:
                     self.kill()
-                    deadline = None
+                    killed, deadline = True, None
             if end[1] and first is None:
-                first = end
+                first, deaf = end, killed
                 if left > 1:
-                    deadline = self._end_the_others(*end, told=told)
-        return self._ended(*(first or (0, 0)))
+                    deadline = _sooner(deadline, self._patience(*end, told=told))
+        return self._killed_deaf(first[0]) if first and deaf else self._ended(*(first or (0, 0)))
 
     def kill(self) -> None:
         """End all that still run, at once."""
@@ -199,12 +204,20 @@ class _Team:
         except queue.Empty:
             return None
 
-    def _end_the_others(self, local: int, code: int, *, told: bool) -> float:
-        """Process ``local`` has failed: when the others must be gone."""
+    def _patience(self, local: int, code: int, *, told: bool) -> float:
+        """Process ``local`` has failed: seconds until the others must be gone."""
         if code == StageExit.STOPPED or told:  # process 0 may still be storing the checkpoint
-            return time.monotonic() + STOP_SECONDS
+            return STOP_SECONDS
         _log.error("process %d of this node ended with %d; the others are stopped", local, code)
-        return time.monotonic() + PEER_SECONDS
+        return PEER_SECONDS
+
+    def _killed_deaf(self, local: int) -> Ended:
+        rank = self._crew.node * self._crew.processes + local
+        word = Stopped(
+            f"Process {rank} of the training did not end within {STOP_SECONDS:.0f} seconds of being told to stop and was "
+            "killed; the next attempt goes on from the last checkpoint."
+        )
+        return Ended(word.exit_code, word)
 
     def _ended(self, local: int, code: int) -> Ended:
         if code == 0 and self._crew.node:
@@ -222,6 +235,12 @@ class _Team:
     def _watch(self, local: int, process: subprocess.Popen[bytes]) -> None:
         code = process.wait()
         self._ends.put((local, 128 - code if code < 0 else code))
+
+
+def _sooner(deadline: float | None, seconds: float) -> float:
+    """``seconds`` from now, or the deadline that is there, whichever comes first: the pod's own grace is not extended."""
+    fresh = time.monotonic() + seconds
+    return fresh if deadline is None else min(deadline, fresh)
 
 
 def _place(crew: Crew, local: int, meeting: _Meeting, given: Mapping[str, str]) -> dict[str, str]:

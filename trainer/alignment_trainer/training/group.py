@@ -7,6 +7,8 @@ torch's, kept by process 0; there they first compare what each of them believes 
 from __future__ import annotations
 
 import pickle
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +17,7 @@ from typing import Any, Final, TypeVar
 import torch
 import torch.distributed as dist
 
-from alignment_trainer.errors import RequestError, TemporaryError
+from alignment_trainer.errors import RequestError, Stopped, TemporaryError
 from alignment_trainer.runtime.crew import Crew
 
 __all__ = ["Group", "join"]
@@ -28,14 +30,16 @@ _COLLECTIVE: Final = timedelta(hours=1)
 and the launcher ends the rest."""
 _NODE_WORK: Final = timedelta(days=1)
 """How long the other processes of a node wait for what one does for them all, such as fetching the model."""
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass
 class Group:
-    """A crew whose processes have met."""
+    """A crew whose processes have met. stop: set when this one is told to stop."""
 
     crew: Crew = field(default_factory=Crew)
     store: Any = None
+    stop: threading.Event = field(default_factory=threading.Event)
     _done: int = 0
 
     @property
@@ -63,7 +67,7 @@ class Group:
             value = make()
             self.store.set(key, pickle.dumps(value))
             return value
-        self.store.wait([key], _NODE_WORK)
+        _await(self.store, [key], _NODE_WORK, self.stop)
         copy: T = pickle.loads(self.store.get(key))  # noqa: S301  written by our own process on this node
         return copy
 
@@ -99,11 +103,14 @@ class Group:
             dist.barrier()
 
 
-def join(crew: Crew) -> Group:
-    """Meet the others. Raises RequestError WorldSizeInvalid when they do not agree on who they are, TemporaryError PeerMissing."""
+def join(crew: Crew, stop: threading.Event) -> Group:
+    """Meet the others. Raises RequestError WorldSizeInvalid when they do not agree on who they are, TemporaryError PeerMissing.
+
+    stop: set by the signal handler; where this process waits for others, it is looked at. Then raises Stopped.
+    """
     if crew.size == 1:
-        return Group(crew)
-    store = _meet(crew)
+        return Group(crew, stop=stop)
+    store = _meet(crew, stop)
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(crew.local or 0)
@@ -116,10 +123,20 @@ def join(crew: Crew) -> Group:
         world_size=crew.size,
         timeout=_COLLECTIVE,
     )
-    return Group(crew, store)
+    return Group(crew, store, stop)
 
 
-def _meet(crew: Crew) -> Any:
+def _await(store: Any, keys: list[str], longest: timedelta, stop: threading.Event) -> None:
+    """Wait until the keys are in the store. Not by its own means: a wait in torch's code does not hear SIGTERM."""
+    deadline = time.monotonic() + longest.total_seconds()
+    while not store.check(keys):
+        if time.monotonic() > deadline:
+            raise dist.DistStoreError(f"{len(keys)} keys are not there after {longest}")
+        if stop.wait(_LOOK_SECONDS):  # the store has no event to wait for
+            raise Stopped("Stopped while others of the training were waited for; the next attempt goes on.")
+
+
+def _meet(crew: Crew, stop: threading.Event) -> Any:
     """A store that all of the crew have reached, and in which each has found the others to be what it thinks they are."""
     said = f"{crew.nodes} nodes of {crew.processes} processes"
     try:
@@ -133,6 +150,7 @@ def _meet(crew: Crew) -> Any:
         )
         store.set(f"node-{crew.node}", said)
         for node in range(crew.nodes):
+            _await(store, [f"node-{node}"], _MEETING, stop)
             theirs = store.get(f"node-{node}").decode()
             if theirs != said:
                 raise RequestError(
@@ -141,7 +159,7 @@ def _meet(crew: Crew) -> Any:
                     reason="WorldSizeInvalid",
                 )
         store.set(f"process-{crew.rank}", "")
-        store.wait([f"process-{rank}" for rank in range(crew.size)], _MEETING)
+        _await(store, [f"process-{rank}" for rank in range(crew.size)], _MEETING, stop)
     except (dist.DistStoreError, dist.DistNetworkError) as error:
         raise TemporaryError(
             f"Process {crew.rank} of {crew.size} did not meet the others at {crew.address}:{crew.port} "

@@ -44,7 +44,7 @@ def run(context: StageContext) -> StageResult:
     from alignment_trainer.training.group import join
     from alignment_trainer.training.policy import load_policy, load_tokenizer, save_policy
 
-    group = join(context.crew)
+    group = join(context.crew, context.stop)
     request = context.request
     spec = request.spec.training
     assert request.pins is not None  # noqa: S101  the contract: only prepare has none
