@@ -23,6 +23,7 @@ from alignment_api.status import Funnel, Pins, PublishedModel
 from alignment_api.verdict import Verdict
 
 __all__ = [
+    "PEER_LOST",
     "TERMINATION_MESSAGE_BYTES",
     "ArtifactRef",
     "RunIdentity",
@@ -33,6 +34,8 @@ __all__ = [
     "read_termination_message",
 ]
 
+PEER_LOST: Final = "PeerLost"
+"""Reason of a failure that is another's: of several processes, one ended, and this one could not go on without it."""
 TERMINATION_MESSAGE_BYTES: Final = 4096
 """Kubernetes' limit for one container's termination message."""
 _COMPRESSED_MARK: Final = "z:"

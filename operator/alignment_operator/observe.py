@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from alignment_api.exitcodes import StageExit
 from alignment_api.names import StageName
 from alignment_api.run import AlignmentRun
-from alignment_api.stage import StageFailure, StageResult, read_termination_message
+from alignment_api.stage import PEER_LOST, StageFailure, StageResult, read_termination_message
 from alignment_api.status import ProgressStatus
 from alignment_operator.core.observed import Attempt, AttemptState, Leftover, Observed
 from alignment_operator.queue import Key
@@ -226,14 +226,22 @@ def _ended_from_outside(pod: PodRecord) -> bool:
 def _culprit(pods: tuple[PodRecord, ...]) -> PodRecord | None:
     """The pod whose end ended the attempt.
 
-    The first that failed by itself; those that were drained, and those told to stop, only if there is no other.
+    The first that failed by itself; those that were drained, those told to stop, and those that lost another one, only if
+    there is none.
     """
     failed = [pod for pod in pods if pod.exit_code not in (None, 0)]
     return min(
         failed,
-        key=lambda pod: (pod.disrupted, pod.exit_code == StageExit.STOPPED, pod.ended or "", pod.key.name),
+        key=lambda pod: (pod.disrupted, _second_hand(pod), pod.ended or "", pod.key.name),
         default=None,
     )
+
+
+def _second_hand(pod: PodRecord) -> int:
+    """How far a failed pod is from the cause: it failed by itself, it was told to stop, it lost another one."""
+    word = read_termination_message(pod.message) if pod.message else None
+    lost = isinstance(word, StageFailure) and word.reason == PEER_LOST
+    return 2 if lost else int(pod.exit_code == StageExit.STOPPED)
 
 
 def _lacks_last_word(attempt: Attempt, pods: tuple[PodRecord, ...]) -> bool:

@@ -144,6 +144,18 @@ def test_the_first_process_that_fails_decides(
     assert process.last_word.reason == reason
 
 
+def test_of_two_nodes_one_fails_and_the_other_says_that_it_lost_it(stage: TrainStage, tmp_path: Path) -> None:
+    request = stage.request("lost", PAIRS)
+    request = request.model_copy(update={"spec": with_nodes(request.spec, 2)})
+    prelude = raising("DataError('no pairs', reason='TooFewPairs')", rank=1)
+    other, failed = start_nodes(request, tmp_path, 2, prelude=prelude)
+    ended(failed, 65)
+    ended(other, 75)
+    assert isinstance(other.last_word, StageFailure)
+    assert other.last_word.reason == "PeerLost"
+    assert "Traceback" in other.log, "what torch said of it"
+
+
 def test_a_killed_process_ends_a_peer_that_hangs(stage: TrainStage, tmp_path: Path) -> None:
     # Process 1 stops (as in a collective that never returns), then process 0 is killed, as for want of memory.
     prelude = signal_at(2, signal.SIGSTOP, rank=1) + signal_at(2, signal.SIGKILL, rank=0)

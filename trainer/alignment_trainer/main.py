@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from alignment_api.exitcodes import ExitFamily, StageExit, family
 from alignment_api.names import StageName
-from alignment_api.stage import StageRequest, StageResult
+from alignment_api.stage import PEER_LOST, StageRequest, StageResult
 from alignment_trainer.errors import DataError, RequestError, StageError
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.runtime.crew import Crew, read_crew
@@ -146,8 +146,9 @@ def _lead(request: StageRequest, crew: Crew, arguments: list[str], stop: threadi
 
 def _fail(error: Exception) -> int:
     explained = explain(error)
-    # A person's mistake is a sentence; only what we do not understand comes with a traceback, and only in the log.
-    traceback = error if explained.exit_code == 1 else None
+    # A person's mistake is a sentence; only what we do not understand comes with a traceback, and only in the log. A peer
+    # that was lost is one of torch's errors, and whether that is all of it, they alone say.
+    traceback = error if explained.exit_code == 1 or explained.reason == PEER_LOST else None
     _log.error("%s: %s", explained.reason, explained.message, exc_info=traceback)
     try:
         say_failure(explained)

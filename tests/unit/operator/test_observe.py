@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alignment_api.names import StageName
-from alignment_api.stage import StageFailure, StageResult
+from alignment_api.stage import PEER_LOST, StageFailure, StageResult
 from alignment_operator.core.observed import Attempt, AttemptState
 from alignment_operator.core.outcome import OutcomeKind, classify
 from alignment_operator.observe import View, observe
@@ -266,6 +266,17 @@ def test_a_gang_of_which_one_was_drained_did_not_fail_by_itself() -> None:
         pod(4, name="b", index=1, status=drained),
     )
     assert attempt.disrupted
+
+
+@pytest.mark.parametrize("code", [1, 65, 143])
+def test_of_a_gang_the_pod_that_failed_speaks_and_not_one_that_lost_it(code: int) -> None:
+    lost = StageFailure(reason=PEER_LOST, message="the others").to_termination_message()
+    attempt = seen(
+        job(2, status=over("Failed", "BackoffLimitExceeded"), completions=2),
+        pod(3, name="a", uid="pod-0", index=0, status=ended(75, message=lost, at=T1)),
+        pod(4, name="b", index=1, status=ended(code, at=T2)),
+    )
+    assert attempt.exit_code == code
 
 
 def test_bad_data_ends_the_run_even_when_a_pod_of_the_gang_was_drained() -> None:

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from alignment_api.stage import PEER_LOST
 from alignment_trainer.errors import RequestError, StageError, TemporaryError
 from alignment_trainer.runtime.scratch import SCRATCH
 
@@ -19,6 +20,9 @@ __all__ = ["Defect", "OutOfMemory", "explain"]
 _PACKAGE: Final = Path(__file__).parent.parent
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CLOSED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_PEERS_GONE: Final = frozenset({"DistBackendError", "DistNetworkError", "DistStoreError"})
+"""torch's words for a process that is not there any more; gloo's is a RuntimeError that names the file it comes from."""
+_GLOO: Final = "gloo/transport/"
 
 
 class Defect(StageError):
@@ -42,6 +46,12 @@ def explain(error: Exception) -> StageError:
         return OutOfMemory(
             f"Out of memory {_place(error)}; lower training.pairsPerStep, training.maxLength or "
             "evaluation.generation.maxNewTokens, use training.lora, or give the stage more memory."
+        )
+    if type(error).__name__ in _PEERS_GONE or (isinstance(error, RuntimeError) and _GLOO in str(error)):
+        return TemporaryError(
+            f"The other processes of the training were lost ({type(error).__name__} {_place(error)}): one of them ended, and "
+            "the log of its pod has the cause; or the network between the pods failed. It is tried again.",
+            reason=PEER_LOST,
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _disk_trouble(error)

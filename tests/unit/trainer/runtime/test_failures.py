@@ -31,6 +31,8 @@ from support.publishing import Publishable
         (KeyError("the patient said …"), 1, "Defect"),
         (MemoryError(), 1, "OutOfMemory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 1, "OutOfMemory"),
+        (type("DistBackendError", (RuntimeError,), {})("NCCL"), 75, "PeerLost"),
+        (RuntimeError("[/t/gloo/transport/tcp/pair.cc:5] Connection closed by peer"), 75, "PeerLost"),
     ],
     ids=lambda value: str(value)[:20],
 )
