@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alignment_api.stage import StageFailure, StageResult
+from alignment_trainer.training import selection
 from support.material import pair
 from support.stageprocess import StageProcess, raising, signal_at, start, start_nodes
 from support.trainstage import TrainStage
@@ -28,6 +32,16 @@ SMALL_MICRO_BATCHES = "import alignment_trainer.training.schedule as s\ns._TOKEN
 """Several micro-batches a step: gradients then have to stay on their process until the last one."""
 TORN_DOWN_BADLY = "import atexit, os\nif os.environ.get('RANK') == '1':\n    atexit.register(os.abort)\n"
 """A thread of gloo's that wants Python's lock at the very end aborts its process, now and then; here it always happens."""
+NOTED = """
+import json, os
+from pathlib import Path
+import alignment_trainer.training.selection as selection
+def clearly_lower(*held):
+    file = Path(os.environ["ALIGNMENT_SCRATCH"]) / "held.json"
+    file.write_text(json.dumps([side.tolist() for side in held]))
+selection.clearly_lower = clearly_lower
+"""
+"""Each node notes by which losses of its own it chooses, and keeps the last checkpoint."""
 TWO = {"ALIGNMENT_PROCESSES": "2"}
 
 
@@ -90,6 +104,37 @@ def test_two_nodes_have_the_losses_of_one_and_node_0_speaks(
     assert isinstance(first.last_word, StageResult)
     assert second.last_word is None
     assert second.progress == {}
+
+
+def test_two_nodes_choose_the_checkpoint_by_the_losses_of_one(
+    stage: TrainStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second node has no checkpoints, and one pair of the slice is left over for two processes to share."""
+    rng = random.Random(3)
+
+    def noise() -> str:
+        return "".join(rng.choices("abcdefghijklmnop", k=8))
+
+    pairs = [replace(pair(number), chosen=noise(), rejected=noise()) for number in range(64)]
+    settings = {
+        "lora": {"rank": 4, "alpha": 8},
+        "learningRate": 2e-2,
+        "epochs": 6,
+        "beta": 1.0,
+        "sftWeight": 0,
+    }
+    alone: list[list[float]] = []
+    monkeypatch.setattr(
+        selection, "clearly_lower", lambda *held: bool(alone.extend(sorted(side.tolist()) for side in held))
+    )
+    stage.run("chosen-alone", pairs, **settings, selectionFraction=0.3)
+    assert len(alone[0]) % 2, "one is left over"
+    request = stage.request("chosen-by-two", pairs, **settings, selectionFraction=0.3)
+    request = request.model_copy(update={"spec": with_nodes(request.spec, 2)})
+    for node in start_nodes(request, tmp_path, 2, prelude=NOTED):
+        ended(node, 0)
+        held = json.loads((node.folder / "scratch" / "held.json").read_text(encoding="utf-8"))
+        assert [sorted(side) for side in held] == [pytest.approx(side, abs=1e-3) for side in alone]
 
 
 def with_nodes(spec: Any, nodes: int) -> Any:

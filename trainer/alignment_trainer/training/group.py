@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -96,6 +96,12 @@ class Group:
             dist.broadcast_object_list(box, src=0)
         value: Any = box[0]
         return value  # type: ignore[no-any-return]
+
+    def copy_from_leader(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite tensors, which every process has in the same order and shape, with the leading process's."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
 
     def wait(self) -> None:
         """Until all have come to this point."""

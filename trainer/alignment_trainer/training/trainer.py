@@ -237,6 +237,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch, weight in zip(work.batches, work.weights, strict=True):
                 loss += self.compute_loss(model, self._prepare_inputs(batch)) * weight
+                if self._held_apart is not None:  # pairs without weight are another process's, repeated here
+                    self._held_apart[-1][:, 1] = weight > 0
         self._average_metrics("eval", before, work.shares)
         return self.accelerator.reduce(loss, "mean"), None, None
 
@@ -270,7 +272,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         self.evaluation_loop(self.get_eval_dataloader(), "Selection", prediction_loss_only=True)
         losses, self._held_apart = self._held_apart, None
         self._metrics["eval"].clear()  # not an evaluation of the curve
-        return self.accelerator.gather(torch.cat(losses))  # type: ignore[no-any-return]
+        found: torch.Tensor = self.accelerator.gather(torch.cat(losses))
+        return found[found[:, 1] > 0, 0]
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> torch.Tensor:  # noqa: FBT001
         mode = "train" if self.model.training else "eval"
@@ -284,9 +287,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         for term in self._terms:
             loss = loss + term(outputs[0].log_probs, inputs).mean()
         if self._held_apart is not None:
-            self._held_apart.append(
-                sum((term(outputs[0].log_probs, inputs) for term in self._compared_by), loss * 0)
-            )
+            losses_P = sum((term(outputs[0].log_probs, inputs) for term in self._compared_by), loss * 0)
+            self._held_apart.append(torch.stack([losses_P, torch.ones_like(losses_P)], 1))
         if mode == "train" and self._seam is not None and not self._seam.logging:
             # The forward left the statistics out; what TRL made of the blanks is dropped, not averaged in.
             for name in _STATISTICS:
@@ -356,6 +358,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def _load_best_model(self) -> None:
         if not self.is_distributed_loading_by_transformers:
             super()._load_best_model()
+            # Another node has no checkpoints: there nothing was loaded.
+            self._group.copy_from_leader(
+                weight for part in self.optimizer.param_groups for weight in part["params"]
+            )
             return
         sharded.load_weights(
             self.model, Path(self.state.best_model_checkpoint or ""), leads=self._group.leads
