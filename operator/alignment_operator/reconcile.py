@@ -152,7 +152,7 @@ class Reconciler:
     async def _confirm_absent(self, stored: RunRecord, name: str) -> None:
         raw = await self._gateway.get_job(Key(stored.key.namespace, name))
         if raw is not None and job_record(raw).owner == stored.identity:
-            self._store.put_job(job_record(raw))
+            self._store.found_job(job_record(raw))
             raise _Again
 
     async def _confirm_unchanged(self, stored: RunRecord) -> None:
@@ -206,7 +206,7 @@ class Reconciler:
             self._store.drop_job(job.key)
             return False
         if live.uid != job.uid or live.over or (live.deleting and not abandon):
-            self._store.put_job(live)
+            self._store.found_job(live)
             return False
         await self._gateway.delete_job(job.key, job.uid, wait=not abandon)
         return True
@@ -228,7 +228,7 @@ class Reconciler:
         record = job_record(raw)
         if record.owner != stored.identity:
             return False
-        self._store.put_job(record)
+        self._store.found_job(record)
         return True
 
     async def _create_service(self, manifest: dict[str, Any]) -> None:

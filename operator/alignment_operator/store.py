@@ -1,8 +1,9 @@
 """What the operator knows of the cluster: trimmed records of runs, Jobs and pods, never newer than it claims.
 
 Fed by watches, by complete listings and by the answers to our own writes, in any order: an older version never
-replaces a newer one, and an object seen deleted never comes back (a uid is never used again). Children of a
-run that has finished are forgotten, so that thousands of finished runs cost little.
+replaces a newer one, and an object seen deleted never comes back (a uid is never used again), unless a live reading
+finds it: a watch by labels shows a Job that lost its labels as deleted. Children of a run that has finished are
+forgotten, so that thousands of finished runs cost little.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Store:
         self._pods: dict[Key, PodRecord] = {}
         self._jobs_of: defaultdict[Identity, set[Key]] = defaultdict(set)
         self._pods_of: defaultdict[Identity, set[Key]] = defaultdict(set)
-        self._dead: dict[str, None] = {}
+        self._dead: dict[str, int] = {}
+        """By uid, the version at which each was last seen."""
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -79,6 +81,12 @@ class Store:
         self._jobs_of[record.owner].add(record.key)
         return record.run if before is None or _differs(before, record) else None
 
+    def found_job(self, record: JobRecord) -> None:
+        """Take in a Job as a live reading found it, though it was seen deleted, if the reading is not older than that."""
+        if version_number(record.version) >= self._dead.get(record.uid, 0):
+            self._dead.pop(record.uid, None)
+        self.put_job(record)
+
     def put_pod(self, record: PodRecord) -> Key | None:
         """Take in a pod; the key of its run if that told anything that a decision reads."""
         before = self._pods.get(record.key)
@@ -103,8 +111,8 @@ class Store:
 
     def delete_run(self, key: Key, uid: str) -> Key | None:
         """A run is gone; its key if it was known."""
-        self._bury(uid)
         known = self._runs.get(key)
+        self._bury(uid, known)
         if known is None or known.uid != uid:
             return None
         del self._runs[key]
@@ -112,8 +120,8 @@ class Store:
 
     def delete_job(self, key: Key, uid: str) -> Key | None:
         """A Job is gone; the key of its run if it was known."""
-        self._bury(uid)
         known = self._jobs.get(key)
+        self._bury(uid, known)
         if known is None or known.uid != uid:
             return None
         self.drop_job(key)
@@ -125,8 +133,8 @@ class Store:
 
         A pod that was deleted is often gone before its Job says that it failed: its last word is kept until then.
         """
-        self._bury(uid)
         known = self._pods.get(key)
+        self._bury(uid, known)
         if known is None or known.uid != uid or known.gone:
             return None
         if known.exit_code is not None and self._is_awaited(known):
@@ -183,8 +191,9 @@ class Store:
         if known is not None:
             _discard(self._pods_of, known.owner, key)
 
-    def _bury(self, uid: str) -> None:
-        self._dead[uid] = None
+    def _bury(self, uid: str, known: RunRecord | JobRecord | PodRecord | None) -> None:
+        # A deletion is put in before it is carried out, so that what is known has the version of the deletion.
+        self._dead[uid] = version_number(known.version) if known is not None and known.uid == uid else 0
         if len(self._dead) > _REMEMBERED_DEATHS:
             del self._dead[next(iter(self._dead))]
 

@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,12 +43,13 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of the history that watches replay."""
+    """One entry of the history that watches replay. before: the object until then."""
 
     version: int
     kind: str
     plural: str
     object: Json
+    before: Json | None
 
 
 class ApiServer:
@@ -261,14 +262,16 @@ class ApiServer:
         if since < self.oldest:
             raise ServerError(410, "Expired", f"too old resource version: {since}")
         start = since - self.history[0].version + 1 if self.history else 0
-        return [
-            change
-            for change in self.history[max(0, start) :]
-            if change.plural == plural
-            and change.object["metadata"]["namespace"]
-            in (namespace, change.object["metadata"]["namespace"] if not namespace else "")
-            and matches(change.object, query)
-        ]
+        found = []
+        for change in self.history[max(0, start) :]:
+            where = change.object["metadata"]["namespace"]
+            if change.plural != plural or where not in (namespace, where if not namespace else ""):
+                continue
+            if matches(change.object, query):
+                found.append(change)
+            elif change.before is not None and matches(change.before, query):
+                found.append(_out_of_sight(change, change.before))
+        return found
 
     def as_of(self, version: int) -> ApiServer:
         """What a server that lags behind would hold."""
@@ -296,14 +299,20 @@ class ApiServer:
 
     def _store(self, kind: str, key: ObjectKey, item: Json) -> Json:
         # In place: objects keep the order in which they were created.
-        self._record(kind, key[0], item)
+        self._record(kind, key[0], item, self.objects.get(key))
         self.objects[key] = item
         return item
 
-    def _record(self, kind: str, plural: str, item: Json) -> None:
+    def _record(self, kind: str, plural: str, item: Json, before: Json | None = None) -> None:
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
-        self.history.append(Change(self.version, kind, plural, item))
+        self.history.append(Change(self.version, kind, plural, item, before))
+
+
+def _out_of_sight(change: Change, before: Json) -> Change:
+    """What a watch by labels shows of an object that lost them: the old object deleted, at the version of the change."""
+    metadata = {**before["metadata"], "resourceVersion": str(change.version)}
+    return replace(change, kind="DELETED", object={**before, "metadata": metadata})
 
 
 def _written(moment: datetime) -> str:

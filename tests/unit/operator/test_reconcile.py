@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from alignment_api.names import LABEL_ATTEMPT, REQUEST_ANNOTATION, StageName
+from alignment_api.names import LABEL_ATTEMPT, LABEL_RUN, REQUEST_ANNOTATION, STAGES, StageName
 from alignment_api.stage import StageRequest, StageResult
 from alignment_operator.gateway import JOBS
 from faults.rig import NAMESPACE, RUN, Rig, Scenario, Step, is_over
@@ -113,6 +113,26 @@ async def test_a_job_that_waits_for_a_pod_on_a_dead_node_does_not_keep_its_run_s
     assert rig.reason == "Published"
     assert rig.created_jobs().count("notes-train-2") == 1
     assert rig.server.idle_writes == []
+
+
+async def test_a_job_whose_labels_somebody_takes_away_goes_on_as_what_it_is() -> None:
+    def take_label(rig: Rig) -> None:
+        raw = over_the_wire(job_of(rig.server, StageName.TRAIN))
+        del raw["metadata"]["labels"][LABEL_RUN]
+        rig.server.change(("jobs", NAMESPACE, "notes-train-1"), metadata=raw["metadata"])
+
+    scenario = Scenario(
+        "unlabelled",
+        script={"train": ["hold"]},
+        steps=(
+            Step(lambda rig: rig.reason == "Training", take_label),
+            Step(lambda rig: rig.now > 700, lambda rig: rig.kubelet.release()),
+        ),
+    )
+    rig = await Rig(scenario).play()
+    assert rig.reason == "Published"
+    assert rig.created_jobs() == [f"notes-{stage}-1" for stage in STAGES]
+    assert len(rig.server.requests) < 100
 
 
 async def test_a_quota_that_refuses_the_job_is_told_in_its_own_words_until_it_lets_it_through() -> None:

@@ -45,6 +45,16 @@ def test_the_dead_do_not_come_back_with_late_news() -> None:
     assert store.jobs(NOTES) == ()
 
 
+def test_only_a_live_reading_digs_up_what_was_seen_deleted_and_only_if_it_is_no_older() -> None:
+    store = Store()
+    store.put_job(job_record(job(9)))
+    store.delete_job(Key("team", "notes-train-1"), "job-1")
+    store.found_job(job_record(job(8)))
+    assert store.jobs(NOTES) == ()
+    store.found_job(job_record(job(9)))
+    assert len(store.jobs(NOTES)) == 1
+
+
 def test_the_end_of_an_old_run_does_not_touch_a_new_one_of_the_same_name() -> None:
     store = Store()
     store.put_run(run_record(run(5, uid="run-1")))
