@@ -56,6 +56,11 @@ class ApiError(OperatorError):
         return self.status == 409 and self.reason == "AlreadyExists"
 
     @property
+    def transient(self) -> bool:
+        """It may pass by itself: no answer, too many requests, a server in trouble."""
+        return self.status in (0, 429) or self.status >= 500
+
+    @property
     def refusal(self) -> bool:
         """The cluster said no to this very object and a person should read why: quota, policy, webhook, schema.
 

@@ -22,6 +22,10 @@ __all__ = ["Recorder"]
 _log = logging.getLogger(__name__)
 _QUEUED = 5000
 """More news than that are old news: the oldest are dropped."""
+_TRIES = 10
+"""Then one piece of news is dropped: a webhook that fails for it alone must not hold up all others."""
+_PAUSE_SECONDS = (0.5, 60.0)
+"""Between two tries: at first, doubled each time, and at most."""
 _PASSING = frozenset(
     {
         Reason.QUEUED,
@@ -49,6 +53,7 @@ class Recorder:
         self._clock = clock
         self._queued: deque[dict[str, Any]] = deque(maxlen=_QUEUED)
         self._filled = asyncio.Event()
+        self._failures = 0
 
     def record(self, run: RunRecord, transitions: tuple[Transition, ...]) -> None:
         """One Event per transition that the summary does not tell anyway."""
@@ -61,18 +66,33 @@ class Recorder:
         """Write until cancelled."""
         while True:
             await self._filled.wait()
-            self._filled.clear()
-            await self.drain()
+            pause = await self.drain()
+            if pause is None:
+                self._filled.clear()
+            else:
+                await asyncio.sleep(pause)
 
-    async def drain(self) -> None:
-        """Write what is queued. An Event's name is made from what happened, so that a repetition is refused."""
+    async def drain(self) -> float | None:
+        """Write what is queued. Returns seconds until it is worth going on, or None when nothing is left.
+
+        An Event's name is made from what happened, so that a repetition is refused.
+        """
         while self._queued:
-            event = self._queued.popleft()
+            event = self._queued[0]
             try:
                 await self._gateway.create_event(event)
             except ApiError as error:
+                if error.transient and self._failures < _TRIES:
+                    self._failures += 1
+                    shortest, longest = _PAUSE_SECONDS
+                    pause = min(shortest * 2.0 ** (self._failures - 1), longest)
+                    return max(pause, error.retry_after or 0.0)
                 if not error.conflict:
                     _log.warning("event %s of %s not written: %s", event["reason"], _subject(event), error)
+            self._failures = 0
+            if self._queued[0] is event:  # not if it became too old meanwhile
+                self._queued.popleft()
+        return None
 
     def _event(self, run: RunRecord, transition: Transition) -> dict[str, Any]:
         now = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
