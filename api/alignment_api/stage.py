@@ -18,7 +18,7 @@ from pydantic import Field
 from alignment_api.base import Digest, StatusModel
 from alignment_api.evidence import Evidence, MetricResult
 from alignment_api.names import API_VERSION, StageName, run_folder
-from alignment_api.spec import AlignmentRunSpec, Decision
+from alignment_api.spec import AlignmentRunSpec, Decision, PodsSpec, TrainPod
 from alignment_api.status import Funnel, Pins, PublishedModel
 from alignment_api.verdict import Verdict
 
@@ -75,6 +75,15 @@ class StageRequest(StatusModel):
     verdict: Verdict | None = None
     decision: Decision | None = None
     image: str = ""
+
+    def for_process(self) -> StageRequest:
+        """What the stage's process is given: of ``spec.pods`` only the number of nodes.
+
+        The rest is for whoever starts the pod. It could outgrow the 256 KiB of a pod's annotations, and an environment
+        variable that a person set has no place in the lineage.
+        """
+        pods = PodsSpec(train=TrainPod(nodes=self.spec.pods.train.nodes))
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"pods": pods})})
 
     @property
     def folder(self) -> str:

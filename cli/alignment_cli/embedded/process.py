@@ -28,7 +28,7 @@ STOP_SECONDS = 60.0
 
 def start(folder: AttemptFolder, request: StageRequest) -> subprocess.Popen[bytes]:
     """Start the stage of an attempt. Its words go to output.log, its last word to termination.log."""
-    write_atomically(folder.request, json.dumps(request.to_wire(), ensure_ascii=False))
+    write_atomically(folder.request, json.dumps(request.for_process().to_wire(), ensure_ascii=False))
     environment = os.environ | {
         "ALIGNMENT_PROGRESS_FILE": str(folder.progress),
         "ALIGNMENT_TERMINATION_LOG": str(folder.termination),

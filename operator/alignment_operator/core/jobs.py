@@ -63,6 +63,7 @@ class PodDefaults:
 def build_job(action: StartStage, defaults: PodDefaults) -> Json:
     """The Job of one attempt, owned by its run."""
     request = action.request.model_copy(update={"image": defaults.image})
+    annotation = json.dumps(request.for_process().to_wire(), separators=(",", ":"))
     pods = request.spec.pods
     nodes = _nodes(request)
     labels = _labels(request)
@@ -85,7 +86,7 @@ def build_job(action: StartStage, defaults: PodDefaults) -> Json:
         "template": {
             "metadata": {
                 "labels": labels,
-                "annotations": {REQUEST_ANNOTATION: json.dumps(request.to_wire(), separators=(",", ":"))},
+                "annotations": {REQUEST_ANNOTATION: annotation},
             },
             "spec": _pod(action.name, request, defaults),
         },

@@ -56,6 +56,15 @@ def test_what_changes_the_output_changes_the_digest() -> None:
     assert request(stage=StageName.TRAIN).input_digest != request().input_digest
 
 
+def test_a_process_is_given_of_the_pods_only_how_many_train_together() -> None:
+    token = {"env": [{"name": "HF_TOKEN", "value": "secret"}], "nodes": 2}
+    asked = request(spec=run(pods={"serviceAccountName": "trainer", "train": token}).spec)
+    given = asked.for_process()
+    assert given.to_wire()["spec"]["pods"]["train"]["nodes"] == 2
+    assert "secret" not in str(given.to_wire())
+    assert given.input_digest == asked.input_digest
+
+
 def test_a_request_survives_json() -> None:
     assert StageRequest.model_validate(json.loads(json.dumps(request().to_wire()))) == request()
 

@@ -123,6 +123,17 @@ def test_the_pod_carries_its_request_and_every_mount_has_its_volume(case: str) -
     assert {mount["name"] for mount in spec["containers"][0]["volumeMounts"]} == volumes
 
 
+def test_a_request_fits_an_annotation_however_much_is_set_on_the_pods() -> None:
+    env = [{"name": f"VARIABLE_{number}", "value": "x" * 4096} for number in range(64)]
+    stages = {str(stage): {"env": env} for stage in StageName}
+    stages["train"] |= {"nodes": 2}
+    job = build_job(start(run(pods=stages), StageName.TRAIN), PLAIN)
+    annotation = job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
+    assert len(annotation) < 8 * 1024
+    assert StageRequest.model_validate(json.loads(annotation)).spec.pods.train.nodes == 2
+    assert len(job["spec"]["template"]["spec"]["containers"][0]["env"]) > 64
+
+
 def test_a_single_pod_survives_a_drain_within_its_job_and_a_gang_does_not() -> None:
     alone, gang = manifests("minimal-train")[0], manifests("full-train")[0]
     assert alone["spec"]["podFailurePolicy"]["rules"][0]["action"] == "Ignore"
