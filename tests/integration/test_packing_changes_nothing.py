@@ -69,6 +69,28 @@ def test_out_of_memory_makes_smaller_micro_batches_and_changes_no_loss(
     assert len(said) == 3, "8 pairs, 4, 2: each is said once, and later steps begin small"
 
 
+def test_what_was_noted_before_memory_ran_out_is_not_noted_twice(
+    stage: TrainStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "_TOKENS_PER_MICRO_BATCH", 260)
+    plain = stage.run("plain", PAIRS, **LORA).record["curve"]
+    kept = forward.Seam.run
+    passes = 0
+
+    def run(self: Any, packed: Any) -> Any:
+        nonlocal passes
+        passes += torch.is_grad_enabled()
+        if torch.is_grad_enabled() and passes == 2:  # the second one of the first step
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return kept(self, packed)
+
+    monkeypatch.setattr(forward.Seam, "run", run)
+    disturbed = stage.run("disturbed", PAIRS, **LORA).record["curve"]
+    for name in ("num_tokens", "loss", "logps/chosen", "rewards/margins", "entropy"):
+        values = [[entry[name] for entry in curve if name in entry] for curve in (plain, disturbed)]
+        assert values[1] == pytest.approx(values[0], abs=1e-4), name
+
+
 def test_the_largest_micro_batch_is_tried_before_the_first_step(
     stage: TrainStage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     held apart, see ``held_apart``.
     """
 
+    _total_train_tokens: float  # TRL's
+
     def __init__(
         self,
         *,
@@ -142,9 +144,11 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         model.train()
         if self._seam is not None:
             self._seam.logging = self._notes_statistics()
+        before = {name: len(values) for name, values in self._metrics["train"].items()}
+        tokens = self._total_train_tokens
         while True:
             try:
-                return self._step(model, work)
+                return self._step(model, work, before)
             except torch.OutOfMemoryError:
                 # Of several processes the others wait in the middle of the step: it cannot be done again.
                 if self.accelerator.num_processes > 1:
@@ -153,13 +157,14 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
                     raise
             # Outside of the handler: the traceback holds the activations that did not fit.
             model.zero_grad(set_to_none=True)
+            self._total_train_tokens = tokens
+            self._forget_metrics("train", before)
             self.back_off(max(map(tokens_in, work.batches)))
             if self._tight:
                 work = work.within(self._collator.budget)
 
-    def _step(self, model: Any, work: Work) -> torch.Tensor:
+    def _step(self, model: Any, work: Work, before: dict[str, int]) -> torch.Tensor:
         loss = torch.zeros((), device=self.accelerator.device)
-        before = {name: len(values) for name, values in self._metrics["train"].items()}
         for number, (batch, weight) in enumerate(zip(work.batches, work.weights, strict=True), 1):
             last = number == len(work.batches)
             with contextlib.nullcontext() if last else self._without_reduction(model):
@@ -305,6 +310,13 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             if len(added) == len(shares) and len(shares) > 1:
                 del values[-len(added) :]
                 values.append(sum(value * share for value, share in zip(added, shares, strict=True)))
+
+    def _forget_metrics(self, mode: str, before: dict[str, int]) -> None:
+        """Take back what TRL noted since there were ``before`` values of each."""
+        for name, values in list(self._metrics[mode].items()):
+            del values[before.get(name, 0) :]
+            if not values:
+                del self._metrics[mode][name]
 
     def _notes_statistics(self) -> bool:
         step, every = self.state.global_step + 1, max(1, int(self.args.logging_steps))
