@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from alignment_trainer.evaluation.models import load_frozen
 from alignment_trainer.evaluation.scoring import encode, score
@@ -166,6 +167,25 @@ def test_a_forward_with_other_numbers_uses_none_of_the_old_ones(
     local.run("one", PAIRS[:16], **LORA)
     monkeypatch.setattr(forward, "VERSION", forward.VERSION + 1)
     assert local.run("other", PAIRS[:16], **LORA).record["reference"]["cached"] == 0
+
+
+def test_passes_of_the_reference_compute_no_statistics(
+    local: TrainStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    kept = forward.score_rows
+
+    def score_rows(*rows: Any) -> Any:
+        if not torch.is_grad_enabled():
+            asked.append(rows[-1])
+        return kept(*rows)
+
+    monkeypatch.setattr(forward, "score_rows", score_rows)
+    first = local.run("one", PAIRS[:16], **LORA).record["curve"][0]
+    check, *reference = asked
+    assert "entropy" in check, "the self-check compares them"
+    assert set(reference) == {()}
+    assert first["entropy"] > 0
 
 
 def test_two_runs_that_write_at_once_share_what_they_computed(stage: TrainStage) -> None:

@@ -6,6 +6,7 @@ one that is trained on, the weights themselves in full training. P pairs.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -73,14 +74,16 @@ def compute(
     training = model.training
     model.eval()
     stretch = _BATCHES_AHEAD * 8
-    for start in range(0, len(indices), stretch):
-        examples = [dataset[int(i)] for i in indices[start : start + stretch]]
-        costs = [cost_of(e, shared=collator.shared, maximum=collator.maximum) for e in examples]
-        for slot in slots(costs, collator.budget * _MORE_WITHOUT_GRADIENT, group.size, similar=True):
-            share = slot.shares[group.rank]
-            found = _passed(trainer, model, [examples[i] for i in share], alone=group.size == 1)
-            if slot.counts(group.rank):
-                values[[start + i for i in share]] = found
+    # Of these passes nobody reads more than the log-probabilities.
+    with trainer.seam.quiet() if trainer.seam is not None else contextlib.nullcontext():
+        for start in range(0, len(indices), stretch):
+            examples = [dataset[int(i)] for i in indices[start : start + stretch]]
+            costs = [cost_of(e, shared=collator.shared, maximum=collator.maximum) for e in examples]
+            for slot in slots(costs, collator.budget * _MORE_WITHOUT_GRADIENT, group.size, similar=True):
+                share = slot.shares[group.rank]
+                found = _passed(trainer, model, [examples[i] for i in share], alone=group.size == 1)
+                if slot.counts(group.rank):
+                    values[[start + i for i in share]] = found
     model.train(training)
     settle(model)
     return group.total(values).numpy()

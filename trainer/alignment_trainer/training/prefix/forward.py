@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
+from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
@@ -46,6 +47,15 @@ class Seam:
         self._model.forward = self._original
         adapter.remove(self._layers)
         self._model.set_attn_implementation("sdpa")
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """For the time being, compute log-probabilities and what a loss needs, and no statistics."""
+        kept, self.logging = self.logging, False
+        try:
+            yield
+        finally:
+            self.logging = kept
 
     def run(self, packed: PackedBatch) -> Any:
         """Score a packed batch; returns TRL's ``FusedCausalLMOutput``."""
