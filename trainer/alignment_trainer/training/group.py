@@ -6,7 +6,6 @@ torch's, kept by process 0; there they first compare what each of them believes 
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 
 from alignment_trainer.errors import RequestError, Stopped, TemporaryError
 from alignment_trainer.runtime.crew import Crew
@@ -57,19 +57,23 @@ class Group:
         """True for the process that stores, uploads and reports."""
         return self.crew.leads
 
-    def once_per_node(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns, called by one process of each node; the others get a copy. To be called by all."""
+    def once_per_node(self, make: Callable[[], T], kind: Any) -> T:
+        """What ``make`` returns, called by one process of each node; the others get a copy. To be called by all.
+
+        kind: the type of it, a plain one or a dataclass of those. It travels as JSON: whoever reaches the store's port can
+        write there, and what is read must not be able to do anything.
+        """
         if self.crew.processes == 1:
             return make()
         self._done += 1
         key = f"done-{self.crew.node}-{self._done}"
+        form: TypeAdapter[T] = TypeAdapter(kind)
         if not self.crew.local:
             value = make()
-            self.store.set(key, pickle.dumps(value))
+            self.store.set(key, form.dump_json(value))
             return value
         _await(self.store, [key], _NODE_WORK, self.stop)
-        copy: T = pickle.loads(self.store.get(key))  # noqa: S301  written by our own process on this node
-        return copy
+        return form.validate_json(self.store.get(key))
 
     def any(self, mine: bool) -> bool:  # noqa: FBT001  a vote
         """True when one process at least says so."""

@@ -198,7 +198,7 @@ def run_dpo(
         only_terms=spec.dpop_weight is not None,
     )
     target, partial = Path(arguments.output_dir), group.crew.node > 0
-    newest = group.once_per_node(lambda: checkpoints.fetch(target, partial=partial))
+    newest = group.once_per_node(lambda: checkpoints.fetch(target, partial=partial), Path | None)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if context.stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped(
@@ -216,7 +216,7 @@ def _on_disk(
     """The pairs as token ids, as ``write`` writes them, once per node."""
     from datasets import Dataset
 
-    group.once_per_node(lambda: len(write(pairs, tokenizer, file, maximum=maximum)))
+    group.once_per_node(lambda: len(write(pairs, tokenizer, file, maximum=maximum)), int)
     return Dataset.from_file(str(file))
 
 

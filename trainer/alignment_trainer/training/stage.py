@@ -51,7 +51,7 @@ def run(context: StageContext) -> StageResult:
     pairs = _train_side(context, group)
     pin, cache = request.pins.model, digest_cache(request.spec)
     model = group.once_per_node(
-        lambda: fetch_model(pin, context.store, context.scratch / "models", cache=cache)
+        lambda: fetch_model(pin, context.store, context.scratch / "models", cache=cache), LocalModel
     )
     tokenizer = load_tokenizer(model)
     train, selection = select_slice(pairs, spec.selection_fraction)
@@ -127,7 +127,7 @@ def _train_side(context: StageContext, group: Group) -> Split:
     """The train side only: the holdout's file is fetched with it, and never opened here."""
     snapshot = context.request.inputs[StageName.PREPARE]
     store, scratch = context.store(snapshot.uri), context.scratch / "snapshot"
-    folder = group.once_per_node(lambda: fetch_folder(snapshot, store, scratch))
+    folder = group.once_per_node(lambda: fetch_folder(snapshot, store, scratch), Path)
     return Split(folder, Side.TRAIN)
 
 
@@ -162,7 +162,7 @@ def _warm_start(
             ref = upload_folder(folder, uri, store)
         ref = group.from_leader(ref)
     scratch = context.scratch / "warm"
-    folder = group.once_per_node(lambda: fetch_folder(ref, store, scratch))
+    folder = group.once_per_node(lambda: fetch_folder(ref, store, scratch), Path)
     log = json.loads((folder / "log.json").read_text())
     return folder, [{**entry, "phase": "warmStart"} for entry in log], ref.digest
 
