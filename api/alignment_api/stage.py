@@ -38,6 +38,13 @@ PEER_LOST: Final = "PeerLost"
 """Reason of a failure that is another's: of several processes, one ended, and this one could not go on without it."""
 TERMINATION_MESSAGE_BYTES: Final = 4096
 """Kubernetes' limit for one container's termination message."""
+_NEEDED: Final[dict[StageName, tuple[str, ...]]] = {
+    StageName.PREPARE: ("pins", "data"),
+    StageName.TRAIN: (),
+    StageName.EVALUATE: ("evidence",),
+    StageName.PUBLISH: ("published",),
+}
+"""Fields of a result that each stage must set."""
 _COMPRESSED_MARK: Final = "z:"
 _MESSAGE_LIMITS: Final = ((2048, 2048), (80, 240), (0, 160), (0, 60), (0, 0))
 """Characters kept of the messages of metrics and of evidence, tried in turn until a result fits."""
@@ -145,6 +152,10 @@ class StageResult(StatusModel):
     headline: Annotated[str, Field(max_length=256)] | None = Field(default=None, description="evaluate")
     published: PublishedModel | None = Field(default=None, description="publish")
     champion_moved: bool = Field(default=False, description="publish: the alias was no longer the pinned one")
+
+    def answers(self, stage: StageName) -> bool:
+        """Whether it is a result of this stage and has what the status is made of."""
+        return self.stage is stage and all(getattr(self, name) is not None for name in _NEEDED[stage])
 
     @property
     def digest(self) -> str:

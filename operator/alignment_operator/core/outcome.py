@@ -41,12 +41,20 @@ class Outcome:
 def classify(attempt: Attempt) -> Outcome:
     """Meaning of an ended attempt.
 
-    Order matters: a result beats everything (a pod may be deleted after it finished), a disruption beats the
+    Order matters: a result that fits beats everything (a pod may be deleted after it finished), a disruption beats the
     exit code (a drained pod often exits 137).
     """
     if attempt.state is AttemptState.SUCCEEDED:
-        if attempt.result is not None:
+        if attempt.result is not None and attempt.result.answers(attempt.stage):
             return Outcome(OutcomeKind.DONE, "Done", "")
+        if attempt.result is not None:
+            return Outcome(
+                OutcomeKind.COUNTED,
+                "VersionsDiffer",
+                f"{attempt.name} ended well with a result that is none of stage {attempt.stage} as this operator knows it: "
+                "operator and trainer image are of different versions. Bring both to one version.",
+                exit_code=0,
+            )
         return Outcome(
             OutcomeKind.COUNTED,
             Reason.RESULT_LOST,

@@ -37,7 +37,7 @@ def record_result(draft: Draft, run: AlignmentRun, result: StageResult, *, now: 
 
 
 def _record_evaluation(draft: Draft, run: AlignmentRun, result: StageResult, now: datetime) -> None:
-    assert result.evidence is not None  # noqa: S101  the contract: evaluate always reports evidence
+    assert result.evidence is not None  # noqa: S101  classify: else it is no answer
     verdict = decide(run.spec.gate.criteria, result.evidence).model_copy(
         # A decision that stood there before there was anything to decide on is not one.
         update={"decided_time": now, "decision_ignored": run.spec.gate.decision is not None}
@@ -47,7 +47,7 @@ def _record_evaluation(draft: Draft, run: AlignmentRun, result: StageResult, now
 
 def _record_publication(draft: Draft, result: StageResult) -> None:
     published = result.published
-    assert published is not None  # noqa: S101  the contract: publish always reports what it published
+    assert published is not None  # noqa: S101  classify: else it is no answer
     draft.set(published=published)
     if result.champion_moved:
         message = (

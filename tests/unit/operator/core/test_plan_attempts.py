@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from alignment_api.conditions import Reason
-from alignment_api.names import STAGES
+from alignment_api.names import STAGES, StageName
+from alignment_api.stage import StageResult
 from alignment_operator.core.observed import AttemptState
-from support.runs import run
+from support.runs import result, run
 
 from .world import World, with_spec
 
@@ -159,6 +160,31 @@ def test_a_lost_result_is_asked_for_again_and_finally_reported_as_lost() -> None
         world.seconds += 60
         world.look()
     assert world.reason is Reason.RESULT_LOST
+
+
+@pytest.mark.parametrize(
+    ("stage", "answer"),
+    [
+        (EVALUATE, result(EVALUATE, evidence=None)),
+        (PREPARE, result(PREPARE, pins=None)),
+        (PREPARE, result(TRAIN)),
+        (PUBLISH, result(PUBLISH, published=None)),
+    ],
+)
+def test_a_result_that_does_not_fit_its_stage_says_that_versions_differ(
+    stage: StageName, answer: StageResult
+) -> None:
+    world = World(run(backoffLimit=0))
+    world.through(*STAGES[: STAGES.index(stage)])
+    world.begin(f"notes-{stage}-1")
+    world.change(f"notes-{stage}-1", state=AttemptState.SUCCEEDED, result=answer, exit_code=0)
+    world.look()
+    assert world.reason is Reason.STAGE_FAILED
+    failure = world.run.status.last_failure
+    assert failure is not None
+    assert failure.reason == "VersionsDiffer"
+    assert "operator and trainer image are of different versions" in failure.message
+    assert world.run.status.stage(stage).end_time is None
 
 
 def test_suspending_stops_the_attempt_and_resuming_starts_a_new_one_for_free() -> None:
