@@ -1,15 +1,38 @@
-"""Remove what a node leaves on a machine: containers, mounts, network namespaces, rules, cgroups."""
+"""Remove what a node leaves on a machine: containers, mounts, network namespaces, rules, cgroups.
+
+The machine may be the node of another cluster (k3s, kubeadm), whose network and cgroups look like ours. What carries our
+name goes; what is called alike in every cluster goes only where :func:`remember` found none of it before.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
-from tools.cluster import binaries, shell
+from tools.cluster import shell
 from tools.cluster.node import NETWORK, NODE_BRIDGE, POD_BRIDGE, Layout
 
-__all__ = ["containers", "mounts", "network", "unmount"]
+__all__ = ["containers", "mounts", "network", "remember", "unmount"]
+
+_TABLES = ("nat", "filter", "mangle")
+_FAMILIES = ("iptables", "ip6tables")
+_CGROUPS = Path("/sys/fs/cgroup")
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_RESULTS = Path("/var/lib/cni/results")
+"""Where the container runtime notes what a network plugin did for each pod."""
+
+
+def remember(here: Layout) -> None:
+    """Write down, before anything is started, what this machine had: forwarding, and whether it is a node already."""
+    note = here.state / "before.json"
+    if note.exists():
+        return
+    rules = "".join(_saved(family, table) for family in _FAMILIES for table in _TABLES)
+    node = ":KUBE-" in rules or any(_CGROUPS.glob("**/kubepods*"))
+    note.write_text(json.dumps({"forwarding": _FORWARDING.read_text(), "node": node}))
 
 
 def containers(here: Layout) -> None:
@@ -27,10 +50,10 @@ def containers(here: Layout) -> None:
 
 
 def mounts(here: Layout) -> None:
-    """Unmount everything of this node, and pods' network namespaces."""
+    """Unmount everything of this node, and its pods' network namespaces."""
     unmount(here.state, here.images, here.socket.parent)
-    for namespace in Path("/run/netns").glob("cni-*"):
-        shell.run(["ip", "netns", "delete", namespace.name], check=False)
+    for namespace in _namespaces():
+        shell.run(["ip", "netns", "delete", namespace], check=False)
 
 
 def unmount(*folders: Path) -> None:
@@ -43,12 +66,11 @@ def unmount(*folders: Path) -> None:
 
 def network(here: Layout) -> None:
     """Delete bridges, iptables rules of services and pods, and cgroups of pods; restore forwarding."""
-    try:
-        shell.run([binaries.find("kube-proxy"), "--cleanup"], check=False)
-    except binaries.Unavailable:
-        return  # it was never built, so it never ran
-    for table in ("nat", "filter", "mangle"):
-        _delete_rules(table)
+    note = here.state / "before.json"
+    before = json.loads(note.read_text()) if note.exists() else {"node": True}
+    for family in _FAMILIES:
+        for table in _TABLES:
+            _delete_rules(family, table, services=not before["node"])
     for bridge in (POD_BRIDGE, NODE_BRIDGE):
         if Path(f"/sys/class/net/{bridge}").exists():
             shell.run(["ip", "link", "delete", bridge], check=False)
@@ -56,33 +78,61 @@ def network(here: Layout) -> None:
     for link in logs.glob("*.log") if logs.is_dir() else ():
         if link.is_symlink() and str(here.state) in str(link.readlink()):
             link.unlink()
-    for result in Path("/var/lib/cni/results").glob(f"{NETWORK}-*"):
+    for result in _results():
         result.unlink()
-    for root in Path("/sys/fs/cgroup").glob("**/kubepods"):
-        for folder, _, _ in os.walk(root, topdown=False):
-            try:
-                Path(folder).rmdir()
-            except OSError:
-                continue  # another cluster's pods are in it
-    before = here.state / "ip_forward.before"
-    if before.exists():
-        Path("/proc/sys/net/ipv4/ip_forward").write_text(before.read_text())
+    if not before["node"]:
+        for root in sorted(_CGROUPS.glob("**/kubepods")):
+            _delete_cgroups(root)
+    if "forwarding" in before:
+        _FORWARDING.write_text(before["forwarding"])
 
 
-def _delete_rules(table: str) -> None:
-    """Remove the rules whose comment names our network, the chains they jump to, and the kubelet's own."""
-    saved = shell.run(["iptables-save", "-t", table], check=False)
-    chains: set[str] = {line.split()[0][1:] for line in saved.splitlines() if line.startswith(":KUBE-")}
+def _results() -> list[Path]:
+    return sorted(_RESULTS.glob(f"{NETWORK}-*"))
+
+
+def _namespaces() -> Iterator[str]:
+    """Network namespaces of our pods, by what our network's plugins answered."""
+    for note in _results():
+        try:
+            interfaces = json.loads(note.read_text())["result"]["interfaces"]
+        except (ValueError, KeyError):
+            continue  # the machine went down while it was written
+        yield from (Path(item["sandbox"]).name for item in interfaces if item.get("sandbox"))
+
+
+def _delete_cgroups(root: Path) -> None:
+    for folder, _, _ in os.walk(root, topdown=False):
+        try:
+            Path(folder).rmdir()
+        except OSError:
+            continue  # a cluster that came after ours has pods in it
+
+
+def _saved(family: str, table: str) -> str:
+    """All rules of a table; empty where the kernel does not have it."""
+    return shell.run([f"{family}-save", "-t", table], check=False)
+
+
+def _delete_rules(family: str, table: str, *, services: bool) -> None:
+    """Remove the rules whose comment names our network, and the chains they jump to.
+
+    services: also the chains of kube-proxy and the kubelet.
+    """
+    saved = _saved(family, table)
+    chains: set[str] = set()
+    if services:
+        chains = {line.split()[0][1:] for line in saved.splitlines() if line.startswith(":KUBE-")}
     for line in saved.splitlines():
         words = shlex.split(line)
         if not line.startswith("-A"):
             continue
         target = words[words.index("-j") + 1] if "-j" in words else ""
         if f'name: "{NETWORK}"' in line.replace("\\", "") or target in chains:
-            shell.run(["iptables", "-t", table, "-D", *words[1:]], check=False)
+            shell.run([family, "-t", table, "-D", *words[1:]], check=False)
             if target.startswith("CNI-"):
                 chains.add(target)
     for chain in chains:
-        shell.run(["iptables", "-t", table, "-F", chain], check=False)
+        shell.run([family, "-t", table, "-F", chain], check=False)
     for chain in chains:
-        shell.run(["iptables", "-t", table, "-X", chain], check=False)
+        shell.run([family, "-t", table, "-X", chain], check=False)

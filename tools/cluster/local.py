@@ -14,7 +14,17 @@ from pathlib import Path
 from tools.cluster import binaries, cleanup, node, paths, pki, shell
 from tools.cluster.node import NODE_BRIDGE, NODE_IP, SERVICE_IP, SERVICE_RANGE, Layout
 
-__all__ = ["containerd_up", "ctr", "down", "is_up", "layout", "restart_api_server", "stop_api_server", "up"]
+__all__ = [
+    "containerd_up",
+    "ctr",
+    "down",
+    "exists",
+    "is_up",
+    "layout",
+    "restart_api_server",
+    "stop_api_server",
+    "up",
+]
 
 _API = "https://127.0.0.1:6443"
 _PACKAGES = {
@@ -33,6 +43,11 @@ _PACKAGES = {
 def layout() -> Layout:
     """Where this machine's cluster lives."""
     return Layout(state=paths.state(), images=paths.cache() / "containerd")
+
+
+def exists() -> bool:
+    """Whether a cluster was started here and not taken down, be it only in part."""
+    return layout().pki.exists()
 
 
 def is_up() -> bool:
@@ -56,6 +71,7 @@ def up() -> Path:
     )
     here = layout()
     here.state.mkdir(parents=True, exist_ok=True)
+    cleanup.remember(here)
     pki.make(here.pki, NODE_IP, SERVICE_IP)
     for client in ("admin", "controller-manager", "scheduler", "proxy", "node"):
         pki.kubeconfig(here.pki, client, _API, here.config(client))
@@ -87,6 +103,8 @@ _READY = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
 def down() -> None:
     """Stop everything and remove every trace but the caches. Does nothing where nothing is."""
     here = layout()
+    if not here.state.exists():
+        return
     for name in (
         "kubelet",
         "kube-proxy",
@@ -145,11 +163,7 @@ def install_packages(wanted: dict[str, str]) -> None:
 
 def _network() -> None:
     """A bridge as the node's address: it stays the same whatever the machine's own address is."""
-    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
-    before = layout().state / "ip_forward.before"
-    if not before.exists():
-        before.write_text(forwarding.read_text())
-    forwarding.write_text("1")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     if not Path(f"/sys/class/net/{NODE_BRIDGE}").exists():
         shell.run(["ip", "link", "add", NODE_BRIDGE, "type", "bridge"])
         shell.run(["ip", "address", "add", f"{NODE_IP}/32", "dev", NODE_BRIDGE])

@@ -43,7 +43,7 @@ def choose() -> Provider:
     """The provider for this machine. Raises shell.Failed."""
     if os.environ.get(CONTEXT_VARIABLE):
         return Named(os.environ[CONTEXT_VARIABLE])
-    if not local.is_up() and _docker_answers():
+    if not local.exists() and _docker_answers():
         return Kind()
     return Local()
 
@@ -91,7 +91,8 @@ class Kind:
         return Kubectl(_program("kubectl"), _program("helm"), str(kubeconfig))
 
     def down(self) -> None:
-        shell.run(["kind", "delete", "cluster", "--name", _KIND])
+        if shutil.which("kind"):
+            shell.run(["kind", "delete", "cluster", "--name", _KIND])
         shutil.rmtree(paths.state(), ignore_errors=True)
 
     def image(self, target: str) -> str:
