@@ -7,15 +7,17 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from alignment_api.names import LABEL_RUN
 from support.apihttp import HttpApi, serving_api
 from support.apiserver import ApiServer, Json
 from support.kubelet import Kubelet
-from support.process import OperatorProcess
+from support.process import LIST_EXPIRED, OperatorProcess
 from support.runs import manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -152,6 +154,39 @@ def test_watches_that_expire_begin_anew(tmp_path: Path) -> None:
             published(api, f"run-{number}")
             api.locked(api.server.forget_history)
         assert operator.process.poll() is None
+
+
+def test_a_list_of_the_watches_that_expires_between_its_pages_ends_the_process_for_the_next_to_begin(
+    tmp_path: Path,
+) -> None:
+    with cluster(tmp_path) as api:
+        for number in range(250):
+            api.locked(partial(api.server.create, "pods", _foreign_pod(number)))
+        answer, expired = api.answer, threading.Event()
+
+        async def expiring(request: web.Request) -> web.StreamResponse:
+            by_watches = request.headers["User-Agent"].startswith("kopf/")
+            if by_watches and "continue" in request.query and not expired.is_set():
+                expired.set()
+                gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+                return web.json_response(gone, status=410)
+            return await answer(request)
+
+        api.intercept = expiring
+        with OperatorProcess(api.kubeconfig, tmp_path) as first:
+            assert first.process.wait(60) == 1, first.log.read_text()
+            assert expired.is_set()
+            assert LIST_EXPIRED.search(first.log.read_text())
+        with OperatorProcess(api.kubeconfig, tmp_path, "second") as second:
+            second.wait_ready()
+            create(api)
+            published(api)
+            assert second.process.poll() is None
+
+
+def _foreign_pod(number: int) -> Json:
+    metadata = {"name": f"pod-{number}", "namespace": "team", "labels": {LABEL_RUN: "foreign"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}, "status": {}}
 
 
 def test_only_the_listed_namespaces_are_looked_at(tmp_path: Path) -> None:

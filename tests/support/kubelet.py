@@ -83,7 +83,7 @@ class Kubelet:
         if "deletionTimestamp" in job["metadata"]:
             return False
         uid = job["metadata"]["uid"]
-        pods = [p for p in self.server.of("pods") if p["metadata"]["ownerReferences"][0]["uid"] == uid]
+        pods = [p for p in self.server.of("pods") if _owner(p) == uid]
         living = [p for p in pods if p["status"].get("phase") not in ("Failed", "Succeeded")]
         if job["spec"].get("suspend"):
             return any(self.server.tell_to_stop(pod) for pod in living)
@@ -256,3 +256,8 @@ def job_of(server: ApiServer, stage: StageName, attempt: int = 1) -> Json | None
     """The Job of an attempt, if it is there."""
     wanted = {LABEL_STAGE: str(stage), LABEL_ATTEMPT: str(attempt)}
     return next((j for j in server.of("jobs") if wanted.items() <= j["metadata"]["labels"].items()), None)
+
+
+def _owner(pod: Json) -> str:
+    owners = pod["metadata"].get("ownerReferences") or [{"uid": ""}]
+    return str(owners[0]["uid"])

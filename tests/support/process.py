@@ -15,7 +15,10 @@ from typing import Self
 
 from support.serving import free_port
 
-__all__ = ["OperatorProcess", "environment"]
+__all__ = ["LIST_EXPIRED", "OperatorProcess", "environment"]
+
+LIST_EXPIRED = re.compile(r"APIClientError: .*too old.*410")
+"""In the log where kopf's list expired between two pages: kopf ends, the operator with it, and Kubernetes starts it anew."""
 
 
 def environment(kubeconfig: Path, **settings: str) -> dict[str, str]:
