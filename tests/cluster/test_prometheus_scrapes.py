@@ -20,6 +20,9 @@ RULES = ROOT / "charts" / "alignment-operator" / "files" / "rules.yaml"
 NOT_IN_THIS_RUN = ("winRate", "worstCohortAccuracy")
 """It has neither a judge nor cohorts; tests/integration/test_dashboards.py has them all."""
 
+CRITERIA = [*ALWAYS, {"name": "order", "metric": "preferenceAccuracy", "minimum": 0.01}]
+"""A gate that any model passes, with a limit for each panel that draws one."""
+
 WHILE_IT_WORKS = (
     "alignment_stage_loss",
     "alignment_stage_rewards",
@@ -56,7 +59,7 @@ def test_prometheus_sees_the_operator_and_the_trainer_and_every_panel_has_data(
         "selectionFraction": 0,
         "learningRate": 1e-5,
     }
-    notes.apply(training=training, gate={"criteria": ALWAYS})
+    notes.apply(training=training, gate={"criteria": CRITERIA})
     notes.until_so("a trainer runs", lambda: any(p["status"].get("podIP") for p in notes.pods("train")), 300)
     (pod,) = notes.pods("train")
     (operator,) = notes.kubectl.items(
