@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from tools.cluster import chart
 from tools.cluster.prepare import Prepared
 
+from alignment_api.names import STAGES
 from support import kueue
 from support.cluster import Team, advertise_gpu, reason, train_stage
+from support.documents import ROOT
 from support.training import LONG, QUICK, until_checkpoint
 
 PODS: dict[str, Any] = {"queueName": kueue.QUEUE, "train": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
@@ -64,3 +67,22 @@ def test_runs_wait_for_quota_are_preempted_and_resume_and_survive_kueues_absence
     assert "kueue" in str(refused).lower()
     kueue.ready(queued.kubectl)
     assert reason(queued.until_ended("third", 900)) == "Published", queued.story("third")
+
+
+@pytest.mark.alone
+def test_the_example_with_a_queue_runs_through_it_to_its_verdict(queued: Team) -> None:
+    queue, run = yaml.safe_load_all((ROOT / "examples" / "kueue-queue.yaml").read_text())
+    queue["metadata"]["namespace"] = queued.name
+    queued.kubectl.apply(queue)
+    # Of its pods only the sizes are those of a small node.
+    pods = run["spec"]["pods"]
+    for stage in ("prepare", "train", "evaluate", "publish"):
+        pods[stage]["resources"]["limits"] |= {"cpu": "1", "memory": "2Gi"}
+    name = run["metadata"]["name"]
+    queued.apply(name, training={**QUICK, **run["spec"]["training"]}, pods=pods)
+
+    assert reason(queued.until_ended(name)) == "Published", queued.story(name)
+    admitted = queued.kubectl.items("workloads.kueue.x-k8s.io", queued.name)
+    assert {workload["spec"]["queueName"] for workload in admitted} == {queue["metadata"]["name"]}
+    assert len(admitted) == len(STAGES)
+    assert all(workload["status"]["admission"]["clusterQueue"] == "gpus" for workload in admitted)

@@ -1,6 +1,7 @@
 """The examples, run to their end on this machine with a tiny model and invented edits.
 
-What concerns the pods of an example (nodes, queue, service account) is tested in tests/unit/docs/test_examples.py.
+What concerns the pods of an example (nodes, service account) is tested in tests/unit/docs/test_examples.py; the one with a
+queue runs in tests/cluster/test_kueue.py.
 """
 
 from __future__ import annotations

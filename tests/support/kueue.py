@@ -92,6 +92,21 @@ spec:
   - coveredResources: [nvidia.com/gpu]
     flavors: [{{name: default, resources: [{{name: nvidia.com/gpu, nominalQuota: 1}}]}}]
 ---
+# What examples/kueue-queue.yaml asks of the cluster.
+apiVersion: kueue.x-k8s.io/v1beta1
+kind: ClusterQueue
+metadata: {{name: gpus}}
+spec:
+  namespaceSelector: {{}}
+  resourceGroups:
+  - coveredResources: [nvidia.com/gpu, cpu, memory]
+    flavors:
+    - name: default
+      resources:
+      - {{name: nvidia.com/gpu, nominalQuota: 1}}
+      - {{name: cpu, nominalQuota: 2}}
+      - {{name: memory, nominalQuota: 4Gi}}
+---
 apiVersion: kueue.x-k8s.io/v1beta1
 kind: LocalQueue
 metadata: {{name: {QUEUE}, namespace: {team}}}

@@ -184,7 +184,7 @@ def candidates(base: Seat, pairs: list[Pair], seed: int) -> dict[str, Callable[[
         "random labels": lambda: train(base, swapped, 2e-4, seed=seed),
         "anti-draft": lambda: train(base, away, 2e-4, seed=seed),
         "longer only": lambda: train(base, longer, 2e-4, seed=seed),
-        "barely moved": lambda: train(base, honest, 1e-6, seed=seed),
+        "barely moved": lambda: train(base, honest, 5e-5, seed=seed),
         "broken": lambda: train(base, honest, 1e-3, epochs=2, seed=seed),
         GOOD: good,
     }
@@ -303,8 +303,8 @@ def table(files: list[Path]) -> str:
             row = json.loads(line)
             rows[row["candidate"]].append(row)
     lines = [
-        "| candidate | seeds | released at α 0.05 | released at α 0.05/52 | edit burden | win rate | preference accuracy | lift | fluency gap | degenerate | in style |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| candidate | seeds | released at α 0.05 | released at α 0.05/52 | edit burden | win rate | preference accuracy | lift | fluency gap | KL per token | degenerate | in style |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, some in rows.items():
         released = [sum(r[alpha] == "Passed" for r in some) for alpha in ALPHAS]
@@ -316,6 +316,7 @@ def table(files: list[Path]) -> str:
                 "preferenceAccuracy",
                 "preferenceLift",
                 "fluencyGap",
+                "klPerToken",
                 "degenerateRate",
                 "inStyle",
             )
