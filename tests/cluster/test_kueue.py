@@ -18,8 +18,8 @@ from support.training import LONG, QUICK, until_checkpoint
 
 PODS: dict[str, Any] = {"queueName": kueue.QUEUE, "train": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
 
-ENDURING: dict[str, Any] = {**LONG, "epochs": 100, "pairsPerStep": 2}
-"""Still at work when the others have queued up and the urgent job comes."""
+ENDURING: dict[str, Any] = {**LONG, "epochs": 100, "pairsPerStep": 1}
+"""As many steps as these pairs give: still at work when the other has queued up and the urgent job comes."""
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_runs_wait_for_quota_are_preempted_and_resume_and_survive_kueues_absence
     queued: Team, prepared: Prepared
 ) -> None:
     queued.apply("first", training=ENDURING, pods=PODS)
-    until_checkpoint(queued)
-
+    queued.until_so("the first run has the GPU", lambda: bool(queued.pods("train")))
+    # While the first one loads its libraries the second one prepares, so it queues up long before the GPU is free.
     queued.kubectl.apply(
         queued.manifest("second", training=QUICK, pods=PODS, publish={"uri": f"s3://{queued.name}/second/"})
     )
@@ -47,6 +47,7 @@ def test_runs_wait_for_quota_are_preempted_and_resume_and_survive_kueues_absence
     )
     assert reason(waiting) == "Queued"
 
+    until_checkpoint(queued)
     queued.kubectl.apply(kueue.urgent_job(queued.name, prepared.trainer))
     preempted = queued.until(
         "the first run is preempted", lambda s: train_stage(s).get("preemptions") == 1, "first", 240

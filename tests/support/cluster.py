@@ -124,7 +124,7 @@ class Team:
         """Everything that helps to understand a failure."""
         parts = [
             self.kubectl("-n", self.name, "get", _RUNS, run, "-o", "yaml", check=False),
-            self.kubectl("-n", self.name, "get", "jobs,pods", "-o", "wide", check=False),
+            self.kubectl("-n", self.name, "get", f"{_RUNS},jobs,pods", "-o", "wide", check=False),
             self.kubectl("-n", self.name, "get", "events", "--sort-by=.lastTimestamp", check=False),
         ]
         for pod in self.pods():
