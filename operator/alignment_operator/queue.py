@@ -84,8 +84,9 @@ class WorkQueue:
         return pause
 
     def forget(self, key: Key) -> None:
-        """The key succeeded: the next failure starts from a short pause."""
+        """The key succeeded: the next failure starts from a short pause, and appointments made before count no more."""
         self._failures.pop(key, None)
+        self._due.pop(key, None)
 
     def take(self) -> Key | None:
         """The oldest key with news that is due, else the oldest to review, held by the caller; None: there is none."""

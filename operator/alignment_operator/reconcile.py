@@ -98,6 +98,13 @@ class Reconciler:
         if planned.status != view.observed.run.status:
             await self._write(stored, planned.status.to_wire(), planned.transitions)
         pauses = [self._waiting.pause(job, pod) for job, pod in view.mute]
+        # Of a Job that its queue holds back, or that gets no pod, no watch may bring anything: it is asked about.
+        started = {action.name for action in planned.actions if isinstance(action, StartStage)}
+        pauses += [
+            self._waiting.pause(job)
+            for job in self._store.jobs(stored.identity)
+            if job.key.name in started and not job.over
+        ]
         if planned.requeue_seconds is not None:
             pauses.append(planned.requeue_seconds)
         return min(pauses, default=None)

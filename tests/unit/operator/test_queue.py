@@ -59,6 +59,20 @@ def test_the_earliest_appointment_counts() -> None:
     assert subject.seconds_to_next() is None
 
 
+def test_a_look_that_succeeds_decides_alone_when_the_next_one_is() -> None:
+    subject, clock = queue()
+    subject.add_after(A, 3)
+    subject.add(A)
+    assert subject.take() == A
+    subject.forget(A)
+    subject.add_after(A, 20)
+    subject.done(A)
+    clock.now += 10
+    assert subject.take() is None
+    clock.now += 10
+    assert subject.take() == A
+
+
 def test_failures_pause_longer_and_longer_and_success_forgets_them() -> None:
     subject, _ = queue()
     pauses = [subject.retry(A) for _ in range(30)]

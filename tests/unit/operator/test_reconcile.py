@@ -6,7 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from alignment_api.names import LABEL_ATTEMPT, LABEL_RUN, REQUEST_ANNOTATION, STAGES, StageName
+from alignment_api.names import (
+    LABEL_ATTEMPT,
+    LABEL_RUN,
+    LABEL_STAGE,
+    REQUEST_ANNOTATION,
+    STAGES,
+    StageName,
+)
 from alignment_api.stage import StageRequest, StageResult
 from alignment_operator.gateway import JOBS
 from faults.rig import NAMESPACE, RUN, Rig, Scenario, Step, is_over
@@ -217,3 +224,45 @@ async def test_a_job_that_ends_while_its_words_are_asked_for_loses_no_result() -
     assert not rig.kubelet.full, "the words were asked for"
     assert rig.reason == "Published"
     assert "notes-publish-2" not in rig.created_jobs()
+
+
+QUOTA = "Kueue: couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu"
+
+
+async def test_a_job_that_its_queue_holds_back_says_why_within_seconds_though_nothing_happens_to_it() -> None:
+    class Queued(Rig):
+        """Kueue holds train back, and says so in its Workload."""
+
+        async def request(
+            self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str
+        ) -> tuple[int, Mapping[str, str], Any]:
+            if not path.endswith("/workloads"):
+                return await super().request(method, path, query, body, content_type)
+            words = QUOTA.removeprefix("Kueue: ")
+            status = {"conditions": [{"type": "QuotaReserved", "status": "False", "message": words}]}
+            owners = [{"uid": item["metadata"]["uid"]} for item in self.server.of("jobs")]
+            return 200, {}, {"items": [{"metadata": {"ownerReferences": owners}, "status": status}]}
+
+    def hold_back(rig: Rig) -> None:
+        def suspend(plural: str, item: Json) -> None:
+            if plural == "jobs" and item["metadata"]["labels"][LABEL_STAGE] == "train":
+                item["spec"]["suspend"] = True
+
+        rig.refuse = suspend
+
+    told: list[float] = []
+
+    def admit(rig: Rig) -> None:
+        told.append(rig.now)
+        (train,) = (item for item in rig.server.of("jobs") if item["metadata"]["name"] == "notes-train-1")
+        key = ("jobs", NAMESPACE, "notes-train-1")
+        rig.server.change(key, spec={**train["spec"], "suspend": False})
+
+    def says_why(rig: Rig) -> bool:
+        conditions = ((rig.run or {}).get("status") or {}).get("conditions") or []
+        return any(c["type"] == "Succeeded" and c["message"] == QUOTA for c in conditions)
+
+    rig = await Queued(Scenario("queued", prepare=hold_back, steps=(Step(says_why, admit),))).play()
+    assert told[0] < 10
+    assert rig.reason == "Published"
+    assert rig.server.idle_writes == []
