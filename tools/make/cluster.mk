@@ -7,7 +7,7 @@ demo-cluster: $(STAMP) ## Images, chart, S3 server and a real run, watched to it
 	$(BIN)/python -m tools.cluster.demo
 
 test-cluster: $(STAMP) ## The failure scenarios on a real Kubernetes; always takes it down at the end
-	tools/cluster/test.sh env $(PYTEST) -n 3 --dist load --maxschedchunk 1 tests/cluster
+	tools/cluster/test.sh env $(PYTEST) -n 3 --dist load --maxschedchunk 1 --durations=15 tests/cluster
 
 cluster-down: $(STAMP) ## Stop the cluster; nothing is left but the caches in ~/.cache/alignment-operator
 	$(BIN)/python -m tools.cluster down
