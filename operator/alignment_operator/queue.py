@@ -42,7 +42,7 @@ class WorkQueue:
         self._review: dict[Key, float] = {}
         self._held: set[Key] = set()
         self._again: set[Key] = set()
-        self._later: list[tuple[float, Key]] = []
+        self._later: list[tuple[float, Key, bool]] = []
         self._due: dict[Key, float] = {}  # the one delay that counts per key: the earliest
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
@@ -64,14 +64,18 @@ class WorkQueue:
             self._changed.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Hand out the key after some time; an earlier appointment of the same key stays."""
-        if seconds <= 0:
-            self.add(key)
-            return
-        due = self._clock() + seconds
+        """Hand out the key after some time, as news; an earlier appointment of the same key stays."""
+        self._appoint(key, seconds, news=True)
+
+    def review_after(self, key: Key, seconds: float) -> None:
+        """As :meth:`add_after`, but as what is only looked over."""
+        self._appoint(key, seconds, news=False)
+
+    def _appoint(self, key: Key, seconds: float, *, news: bool) -> None:
+        due = self._clock() + max(0.0, seconds)
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
-            heapq.heappush(self._later, (due, key))
+            heapq.heappush(self._later, (due, key, news))
             self._changed.set()
 
     def retry(self, key: Key, at_least: float = 0.0) -> float:
@@ -92,10 +96,10 @@ class WorkQueue:
         """The oldest key with news that is due, else the oldest to review, held by the caller; None: there is none."""
         now = self._clock()
         while self._later and self._later[0][0] <= now:
-            due, key = heapq.heappop(self._later)
+            due, key, news = heapq.heappop(self._later)
             if self._due.get(key) == due:
                 del self._due[key]
-                self.add(key)
+                (self.add if news else self.review)(key)
         waiting = self._ready or self._review
         if not waiting:
             return None

@@ -77,5 +77,5 @@ class Workers:
         else:
             self._queue.forget(key)
             if after is not None:
-                self._queue.add_after(key, after)
+                self._queue.review_after(key, after)
         self._observer.reconciled(result, self._clock() - began)

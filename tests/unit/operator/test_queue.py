@@ -73,6 +73,14 @@ def test_a_look_that_succeeds_decides_alone_when_the_next_one_is() -> None:
     assert subject.take() == A
 
 
+def test_a_look_that_was_planned_waits_for_news_and_a_repetition_does_not() -> None:
+    subject, clock = queue()
+    subject.review_after(A, 3)
+    subject.add_after(B, 3)
+    clock.now += 3
+    assert (subject.take(), subject.take(), subject.take()) == (B, A, None)
+
+
 def test_failures_pause_longer_and_longer_and_success_forgets_them() -> None:
     subject, _ = queue()
     pauses = [subject.retry(A) for _ in range(30)]
