@@ -15,6 +15,8 @@ __all__ = ["Key", "WorkQueue"]
 
 FIRST_RETRY_SECONDS = 0.05
 MAXIMUM_RETRY_SECONDS = 60.0
+_SPARE = 64
+"""Appointments beyond twice those that count, which are kept before they are cleared away."""
 
 
 class Key(NamedTuple):
@@ -74,6 +76,9 @@ class WorkQueue:
     def _appoint(self, key: Key, seconds: float, *, news: bool) -> None:
         due = self._clock() + max(0.0, seconds)
         if due < self._due.get(key, float("inf")):
+            if len(self._later) > 2 * len(self._due) + _SPARE:  # mostly appointments that count no more
+                self._later = [entry for entry in self._later if self._due.get(entry[1]) == entry[0]]
+                heapq.heapify(self._later)
             self._due[key] = due
             heapq.heappush(self._later, (due, key, news))
             self._changed.set()
@@ -88,9 +93,8 @@ class WorkQueue:
         return pause
 
     def forget(self, key: Key) -> None:
-        """The key succeeded: the next failure starts from a short pause, and appointments made before count no more."""
+        """The key succeeded: the next failure starts from a short pause."""
         self._failures.pop(key, None)
-        self._due.pop(key, None)
 
     def take(self) -> Key | None:
         """The oldest key with news that is due, else the oldest to review, held by the caller; None: there is none."""
@@ -105,6 +109,7 @@ class WorkQueue:
             return None
         key = next(iter(waiting))
         del waiting[key]
+        self._due.pop(key, None)  # the look that begins decides alone when the next one is
         self._held.add(key)
         return key
 

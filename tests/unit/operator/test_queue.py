@@ -73,6 +73,28 @@ def test_a_look_that_succeeds_decides_alone_when_the_next_one_is() -> None:
     assert subject.take() == A
 
 
+def test_a_look_under_way_is_not_followed_by_one_that_was_planned_before_it() -> None:
+    subject, clock = queue()
+    subject.review_after(A, 3)
+    subject.add(A)
+    assert subject.take() == A
+    clock.now += 5
+    assert subject.take() is None
+    subject.done(A)
+    assert subject.take() is None
+
+
+def test_appointments_that_count_no_more_are_not_kept() -> None:
+    subject, _ = queue()
+    for _ in range(10_000):
+        subject.add(A)
+        assert subject.take() == A
+        subject.review_after(A, 86_400)
+        subject.done(A)
+    assert len(subject._later) < 100
+    assert subject.seconds_to_next() == 86_400
+
+
 def test_a_look_that_was_planned_waits_for_news_and_a_repetition_does_not() -> None:
     subject, clock = queue()
     subject.review_after(A, 3)
