@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Key", "WorkQueue"]
+__all__ = ["Appointment", "Key", "WorkQueue"]
 
 FIRST_RETRY_SECONDS = 0.05
 MAXIMUM_RETRY_SECONDS = 60.0
@@ -27,6 +27,13 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+class Appointment(NamedTuple):
+    """When a key is handed out again, in seconds. news: before what is only looked over."""
+
+    seconds: float
+    news: bool
 
 
 class WorkQueue:
@@ -65,15 +72,8 @@ class WorkQueue:
             self._review[key] = self._clock()
             self._changed.set()
 
-    def add_after(self, key: Key, seconds: float) -> None:
-        """Hand out the key after some time, as news; an earlier appointment of the same key stays."""
-        self._appoint(key, seconds, news=True)
-
-    def review_after(self, key: Key, seconds: float) -> None:
-        """As :meth:`add_after`, but as what is only looked over."""
-        self._appoint(key, seconds, news=False)
-
-    def _appoint(self, key: Key, seconds: float, *, news: bool) -> None:
+    def add_after(self, key: Key, seconds: float, *, news: bool = True) -> None:
+        """Hand out the key after some time, as news or as what is only looked over; an earlier appointment stays."""
         due = self._clock() + max(0.0, seconds)
         if due < self._due.get(key, float("inf")):
             if len(self._later) > 2 * len(self._due) + _SPARE:  # mostly appointments that count no more

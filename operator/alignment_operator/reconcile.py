@@ -27,7 +27,7 @@ from alignment_operator.errors import ApiError, UnreadableRun
 from alignment_operator.events import Recorder
 from alignment_operator.gateway import Gateway
 from alignment_operator.observe import View, observe
-from alignment_operator.queue import Key
+from alignment_operator.queue import Appointment, Key
 from alignment_operator.records import JobRecord, RunRecord, job_record, pod_record, run_record
 from alignment_operator.store import Store
 from alignment_operator.waiting import WaitingWords
@@ -66,8 +66,8 @@ class Reconciler:
         self._clock = clock
         self._progress = progress
 
-    async def reconcile(self, key: Key) -> float | None:
-        """Bring a run forward. Returns seconds until it should be looked at again, or None. Raises ApiError."""
+    async def reconcile(self, key: Key) -> Appointment | None:
+        """Bring a run forward. Returns when it should be looked at again, or None. Raises ApiError."""
         for _ in range(_LOOKS):
             stored = self._store.run(key)
             if stored is None or stored.deleting:
@@ -79,9 +79,9 @@ class Reconciler:
                 return await self._look(stored)
             except _Again:
                 continue
-        return _LOOK_AGAIN_SECONDS
+        return Appointment(_LOOK_AGAIN_SECONDS, news=True)
 
-    async def _look(self, stored: RunRecord) -> float | None:
+    async def _look(self, stored: RunRecord) -> Appointment | None:
         try:
             view = await self._observe(stored)
         except UnreadableRun as error:
@@ -105,9 +105,11 @@ class Reconciler:
             for job in self._store.jobs(stored.identity)
             if job.key.name in started and not job.over
         ]
-        if planned.requeue_seconds is not None:
-            pauses.append(planned.requeue_seconds)
-        return min(pauses, default=None)
+        comfort, due = min(pauses, default=None), planned.requeue_seconds
+        if due is not None and (comfort is None or due <= comfort):
+            return Appointment(due, news=True)
+        # Why a Job waits is a comfort: asking must not delay the runs that move.
+        return None if comfort is None else Appointment(comfort, news=False)
 
     async def _tidy(self, stored: RunRecord) -> None:
         """A finished run needs no process any more; one that still goes on is stopped."""

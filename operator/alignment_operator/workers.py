@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from alignment_operator.errors import ApiError
-from alignment_operator.queue import Key, WorkQueue
+from alignment_operator.queue import Appointment, Key, WorkQueue
 
 __all__ = ["ReconcileObserver", "Workers"]
 
@@ -26,12 +26,12 @@ class ReconcileObserver(Protocol):
 
 
 class Workers:
-    """So many reconciliations at a time. reconcile: seconds until the next look, or None; clock: monotonic seconds."""
+    """So many reconciliations at a time. reconcile: when the next look is, or None; clock: monotonic seconds."""
 
     def __init__(
         self,
         queue: WorkQueue,
-        reconcile: Callable[[Key], Awaitable[float | None]],
+        reconcile: Callable[[Key], Awaitable[Appointment | None]],
         observer: ReconcileObserver,
         *,
         count: int,
@@ -77,5 +77,5 @@ class Workers:
         else:
             self._queue.forget(key)
             if after is not None:
-                self._queue.review_after(key, after)
+                self._queue.add_after(key, after.seconds, news=after.news)
         self._observer.reconciled(result, self._clock() - began)

@@ -59,12 +59,11 @@ def test_the_earliest_appointment_counts() -> None:
     assert subject.seconds_to_next() is None
 
 
-def test_a_look_that_succeeds_decides_alone_when_the_next_one_is() -> None:
+def test_a_look_decides_alone_when_the_next_one_is() -> None:
     subject, clock = queue()
     subject.add_after(A, 3)
     subject.add(A)
     assert subject.take() == A
-    subject.forget(A)
     subject.add_after(A, 20)
     subject.done(A)
     clock.now += 10
@@ -75,7 +74,7 @@ def test_a_look_that_succeeds_decides_alone_when_the_next_one_is() -> None:
 
 def test_a_look_under_way_is_not_followed_by_one_that_was_planned_before_it() -> None:
     subject, clock = queue()
-    subject.review_after(A, 3)
+    subject.add_after(A, 3, news=False)
     subject.add(A)
     assert subject.take() == A
     clock.now += 5
@@ -89,15 +88,15 @@ def test_appointments_that_count_no_more_are_not_kept() -> None:
     for _ in range(10_000):
         subject.add(A)
         assert subject.take() == A
-        subject.review_after(A, 86_400)
+        subject.add_after(A, 86_400)
         subject.done(A)
     assert len(subject._later) < 100
     assert subject.seconds_to_next() == 86_400
 
 
-def test_a_look_that_was_planned_waits_for_news_and_a_repetition_does_not() -> None:
+def test_an_appointment_for_comfort_waits_for_news() -> None:
     subject, clock = queue()
-    subject.review_after(A, 3)
+    subject.add_after(A, 3, news=False)
     subject.add_after(B, 3)
     clock.now += 3
     assert (subject.take(), subject.take(), subject.take()) == (B, A, None)
@@ -116,6 +115,20 @@ def test_failures_pause_longer_and_longer_and_success_forgets_them() -> None:
 def test_a_server_that_asks_to_wait_is_obeyed() -> None:
     subject, _ = queue()
     assert subject.retry(A, at_least=7.0) == 7.0
+
+
+def test_a_look_that_fails_comes_again_as_news_and_not_before_the_server_allows_it() -> None:
+    subject, clock = queue()
+    subject.add_after(A, 3, news=False)
+    subject.add(A)
+    assert subject.take() == A
+    subject.retry(A, 10)
+    subject.done(A)
+    clock.now += 9
+    assert subject.take() is None
+    subject.review(B)
+    clock.now += 1
+    assert (subject.take(), subject.take()) == (A, B)
 
 
 def test_depth_and_age_tell_of_the_backlog() -> None:
