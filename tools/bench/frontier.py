@@ -80,9 +80,8 @@ class World:
         policy_N = logps_N.exp()
         return float((policy_N * (logps_N - self.logps)).sum()), float((policy_N * self.rewards).sum())
 
-    def best_reward(self, kl: float, believed_N: torch.Tensor | None = None) -> float:
-        """Expected true reward of the best policy at this KL for the rewards believed in, or the true ones; by bisection over beta."""
-        rewards_N = self.rewards if believed_N is None else believed_N
+    def best_reward(self, kl: float, rewards_N: torch.Tensor) -> float:
+        """Expected true reward of the best policy for these rewards at this KL, by bisection over beta."""
         low, high = 1e-3, 1e3
         for _ in range(60):
             middle = math.sqrt(low * high)
@@ -276,17 +275,17 @@ def measure(world: World, count: int, seed: int, training: dict[str, Any]) -> di
         shutil.rmtree(scratch, ignore_errors=True)
     logps_N, elsewhere = enumerate_policy(model, world.texts)
     kl, reward = world.judged(logps_N)
+    possible = world.best_reward(kl, world.rewards)
+    known = world.best_reward(kl, world.likeliest_rewards(pairs))
     schedule = record["schedule"]
     return {
         "pairs": count,
         "seed": seed,
         "kl": round(kl, 3),
         "reward": round(reward, 3),
-        "possible": round(world.best_reward(kl), 3),
-        "share": round(reward / world.best_reward(kl), 3),
-        "shareKnowingTheForm": round(
-            world.best_reward(kl, world.likeliest_rewards(pairs)) / world.best_reward(kl), 3
-        ),
+        "possible": round(possible, 3),
+        "share": round(reward / possible, 3),
+        "shareKnowingTheForm": round(known / possible, 3),
         "winRate": round(world.win_rate(logps_N), 3),
         "elsewhere": round(elsewhere, 5),
         "elsewhereBefore": round(world.elsewhere, 5),
