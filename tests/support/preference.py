@@ -39,12 +39,13 @@ _SPECIAL: dict[str, dict[str, Any]] = {
 }
 
 
-def random_model(model_type: str, *, seed: int = 0) -> Any:
-    """A two-layer decoder of a type of ``EXACT`` with random weights, in float64 throughout."""
+def random_model(model_type: str, *, seed: int = 0, positions: int = 256) -> Any:
+    """A two-layer decoder of a type of ``EXACT`` with random weights, in float64 throughout. positions: at most."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(model_type, **_SHAPE, **_SPECIAL[model_type])
+    shape = _SHAPE | {"max_position_embeddings": positions} | _SPECIAL[model_type]
+    config = AutoConfig.for_model(model_type, **shape)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     with torch.no_grad():
         for parameter in model.parameters():

@@ -25,17 +25,18 @@ from tools.bench.train.arm import Arm, Measured, measure_to, quiet
 from tools.bench.train.band import print_band
 from tools.bench.train.floor import floor_flops, matmul_rate
 from tools.bench.train.growth import print_growth
-from tools.bench.train.material import DATA, REAL_EDITS, SIZES, make_model, make_pairs, pairs_of
+from tools.bench.train.material import DATA, REAL_EDITS, SIZES, describe_model, make_pairs, pairs_of
 from tools.bench.train.process import in_own_process
 
 ARMS: Final = {
     "tuned": "TRL tuned",
+    "online": "TRL tuned, reference in each step",
     "default": "TRL default",
     "empty": "ours, empty cache",
     "full": "ours, full cache",
     "plain": "ours, empty cache, torch's matrix products",
 }
-_PAIRS: Final = {"tiny": 16, "5M": 64, "60M": 16}
+_PAIRS: Final = {"tiny": 16, "5M": 64, "60M": 16, "1B": 256, "8B": 256}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Setting:
     lora: bool
     data: str
     low_precision: bool
+    device: str = "cpu"
 
     def __str__(self) -> str:
         training = "LoRA" if self.lora else "full weights"
@@ -63,8 +65,9 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument(
-        "--pairs", type=int, help="instead of 64 pairs for the small model and 16 for the large"
+        "--pairs", type=int, help="instead of 64 pairs for the 5M model, 16 for 60M, 256 for 1B and 8B"
     )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--profile", action="store_true", help="print where each arm's time goes")
     parser.add_argument(
@@ -89,7 +92,7 @@ def main() -> None:
     for size, training, data, precision in itertools.product(
         options.sizes, options.training, options.data, options.precisions
     ):
-        setting = Setting(size, training == "lora", data, precision == "bf16")
+        setting = Setting(size, training == "lora", data, precision == "bf16", options.device)
         if data == "real" and not REAL_EDITS.exists():
             print(f"| {setting} | skipped: {REAL_EDITS.name} is not beside the repository |", flush=True)
             continue
@@ -105,13 +108,22 @@ def measure(
     """The table's lines of one setting, as they are measured."""
     with tempfile.TemporaryDirectory(prefix="bench-train-") as name:
         folder = Path(name)
-        make_model(folder / "model", setting.size, setting.data)
-        rows = make_pairs(setting.data, count)
+        describe_model(folder / "model", setting.size, setting.data)
+        rows = make_pairs(setting.data, count, SIZES[setting.size].pairs_per_step)
         (folder / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
         measured: dict[str, Measured] = {}
         for kind in ARMS:
             if kind in arms:
-                arm = Arm(kind, name, setting.lora, setting.low_precision, threads, profile=profile)
+                arm = Arm(
+                    kind,
+                    name,
+                    setting.lora,
+                    setting.low_precision,
+                    threads,
+                    SIZES[setting.size].pairs_per_step,
+                    profile=profile,
+                    device=setting.device,
+                )
                 measured[kind] = _run(arm, folder)
                 yield _line(
                     setting, kind, measured, _floor_seconds(setting, folder, rows, kind, threads), threads
@@ -132,7 +144,9 @@ def _floor_seconds(
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     examples = [tokenize_pair(pair, tokenizer) for pair in pairs_of(rows)]
     flops = floor_flops(examples, config, lora=setting.lora, reference=kind != "full")
-    return flops / matmul_rate(config, low_precision=setting.low_precision, threads=threads)
+    return flops / matmul_rate(
+        config, low_precision=setting.low_precision, threads=threads, device=setting.device
+    )
 
 
 _HEAD: Final = (
@@ -145,7 +159,7 @@ _HEAD: Final = (
 def _line(
     setting: Setting, kind: str, measured: dict[str, Measured], floor_seconds: float, threads: int
 ) -> str:
-    it, tuned = measured[kind], measured.get("tuned")
+    it, tuned = measured[kind], measured.get("tuned") or measured.get("online")
     ratio = gap = "–"
     if tuned is not None:
         ratio = f"{tuned.seconds / it.seconds:.2f}× ({tuned.cpu_seconds / it.cpu_seconds:.2f}×)"
@@ -158,7 +172,7 @@ def _line(
         ratio,
         f"{it.tokens:,}",
         f"{it.bytes / 2**20:.0f}",
-        "–" if kind == "tuned" else gap,
+        "–" if it is tuned else gap,
         f"{floor_seconds / it.seconds:.0%} ({floor_seconds * threads / it.cpu_seconds:.0%})",
     ]
     return f"| {' | '.join(map(str, cells))} |"

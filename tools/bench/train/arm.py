@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
 import resource
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import torch
 import transformers
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+from transformers import AutoConfig, AutoTokenizer, PrinterCallback, set_seed
 from transformers.models.llama.modeling_llama import LlamaAttention
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -31,7 +33,7 @@ from alignment_trainer.training.reference import reference_values, with_referenc
 from alignment_trainer.training.reference_cache import ReferenceCache
 from alignment_trainer.training.tokens import tokenized
 from alignment_trainer.training.trainer import PreferenceTrainer
-from tools.bench.train.material import PAIRS_PER_STEP, pairs_of
+from tools.bench.train.material import pairs_of, random_weights
 
 __all__ = ["Arm", "Measured", "measure_to", "quiet"]
 
@@ -41,21 +43,27 @@ _BUDGET = 8192
 
 @dataclass(frozen=True)
 class Arm:
-    """kind: default, tuned (TRL's), empty, full (ours, by state of the cache), plain (empty, on torch's products). folder: model, pairs.json, cache."""
+    """kind: default, tuned, online (TRL's), empty, full (ours, by state of the cache), plain (empty, on torch's products). folder: model, pairs.json, cache.
+
+    device: cpu or cuda.
+    """
 
     kind: str
     folder: str
     lora: bool
     low_precision: bool
     threads: int
+    pairs_per_step: int
     profile: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class Measured:
     """seconds: by the clock; cpu_seconds: of all threads, which other programs on the machine disturb less.
 
-    tokens: that went through the first layer, padding, reference and recomputing included. bytes: resident, at most.
+    tokens: that went through the first layer, padding, reference and recomputing included. bytes: resident, at most; on
+    a GPU, allocated there.
     """
 
     seconds: float
@@ -89,30 +97,61 @@ def measure(arm: Arm) -> Measured:
     # TRL's default keeps the base in float32 and casts it in every pass; the others store a frozen base as it is used.
     low_base = arm.low_precision and arm.lora and arm.kind != "default"
     before = _resident()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder / "model", dtype=torch.bfloat16 if low_base else torch.float32
-    )
+    model = random_weights(folder / "model", arm.device)
+    if low_base:
+        model = model.to(torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    tokens = _Tokens()
-    set_seed(0)
-    ours = arm.kind in ("empty", "full", "plain")
     if arm.kind == "plain":
         products.available = functools.cache(lambda: False)  # this process is for this arm
-    with _profiled(wanted=arm.profile):
+    if arm.device == "cuda":
+        # An expert's choice for TRL: cuDNN's attention prepares anew for each length of a padded batch.
+        torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+        _warm_up(arm, tokenizer, rows[: arm.pairs_per_step])
+    tokens = _Tokens()
+    with _profiled(arm):
         began, cpu = time.perf_counter(), time.process_time()
-        trainer = (_ours if ours else _theirs)(arm, model, tokenizer, rows)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        losses = _trained(arm, model, tokenizer, rows)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if arm.device == "cuda":
+        peak = torch.cuda.max_memory_allocated()
     return Measured(seconds, cpu_seconds, len(rows), tokens.seen, peak, before, losses)
+
+
+def _trained(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> list[float]:
+    """Train; the loss of each step."""
+    set_seed(0)
+    trainer = (_ours if arm.kind in ("empty", "full", "plain") else _theirs)(arm, model, tokenizer, rows)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    if arm.device == "cuda":
+        torch.cuda.synchronize()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _warm_up(arm: Arm, tokenizer: Any, rows: list[dict[str, str]]) -> None:
+    """One step of a small model of the same kind: libraries are loaded, kernels compiled; both once per process."""
+    config = AutoConfig.from_pretrained(Path(arm.folder) / "model")
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = (
+        64 * config.num_attention_heads,
+        256,
+        1,
+    )
+    with tempfile.TemporaryDirectory(prefix="bench-warm-up-") as name:
+        (Path(name) / "model").mkdir()
+        config.save_pretrained(Path(name) / "model")
+        small = random_weights(Path(name) / "model", arm.device)
+        kind = "empty" if arm.kind == "full" else arm.kind
+        _trained(replace(arm, folder=name, kind=kind), small, tokenizer, rows)
+    del small
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def _arguments(arm: Arm, **changes: Any) -> Any:
     common: dict[str, Any] = {
         "output_dir": str(Path(arm.folder) / f"out-{arm.kind}"),
-        "per_device_train_batch_size": PAIRS_PER_STEP,
+        "per_device_train_batch_size": arm.pairs_per_step,
         "num_train_epochs": 1,
         "bf16": arm.low_precision,
         "learning_rate": 1e-3 if arm.lora else 1e-5,
@@ -120,7 +159,7 @@ def _arguments(arm: Arm, **changes: Any) -> Any:
         "logging_steps": 1,
         "report_to": [],
         "save_strategy": "no",
-        "use_cpu": True,
+        "use_cpu": arm.device == "cpu",
         "seed": 0,
         "disable_tqdm": True,
         "train_sampling_strategy": "sequential",
@@ -131,12 +170,15 @@ def _arguments(arm: Arm, **changes: Any) -> Any:
 def _theirs(arm: Arm, model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> Any:
     tuned = {
         "gradient_checkpointing": False,
-        "precompute_ref_log_probs": True,
-        "precompute_ref_batch_size": 4 * PAIRS_PER_STEP,
+        "precompute_ref_log_probs": arm.kind == "tuned",
+        "precompute_ref_batch_size": 4 * arm.pairs_per_step,
     }
+    # TRL would load the reference from the model's folder, where none is: its weights are drawn, not stored.
+    reference = copy.deepcopy(model) if arm.kind in ("default", "online") and not arm.lora else None
     return DPOTrainer(
         model=model,
-        args=_arguments(arm, **(tuned if arm.kind == "tuned" else {})),
+        ref_model=reference,
+        args=_arguments(arm, **({} if arm.kind == "default" else tuned)),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=LoraConfig(**_LORA) if arm.lora else None,
@@ -195,14 +237,17 @@ class _Tokens:
 
 
 @contextmanager
-def _profiled(*, wanted: bool) -> Iterator[None]:
+def _profiled(arm: Arm) -> Iterator[None]:
     """Print where the time goes, when wanted."""
-    if not wanted:
+    if not arm.profile:
         yield
         return
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if arm.device == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
         yield
-    print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=30))
+    print(profile.key_averages().table(sort_by=f"self_{arm.device}_time_total", row_limit=30))
 
 
 def _resident() -> int:

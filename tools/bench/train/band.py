@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.bench.train.arm import Arm, Measured, measure_to
-from tools.bench.train.material import PAIRS_PER_STEP, make_model, make_pairs
+from tools.bench.train.material import SIZES, describe_model, make_pairs
 from tools.bench.train.process import in_own_process
 
 __all__ = ["print_band"]
@@ -29,11 +29,17 @@ def print_band(size: str, training: str, data: str, threads: int, *, steps: int 
     others = 1 if threads > 1 else 2
     with tempfile.TemporaryDirectory(prefix="bench-band-") as name:
         folder = Path(name)
-        make_model(folder / "model", size, data)
-        rows = make_pairs(data, steps * PAIRS_PER_STEP)
+        describe_model(folder / "model", size, data)
+        at_once = SIZES[size].pairs_per_step
+        rows = make_pairs(data, steps * at_once, at_once)
         (folder / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
         theirs, again, ours = (
-            _losses(Arm(kind, name, training == "lora", low_precision=False, threads=count), folder)
+            _losses(
+                Arm(
+                    kind, name, training == "lora", low_precision=False, threads=count, pairs_per_step=at_once
+                ),
+                folder,
+            )
             for kind, count in (("tuned", threads), ("tuned", others), ("empty", threads))
         )
     band, drift = ([abs(a - b) for a, b in zip(other, theirs, strict=True)] for other in (again, ours))

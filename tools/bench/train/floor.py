@@ -49,19 +49,23 @@ def floor_flops(
     return forward * (2 if reference else 1) + backward
 
 
-def matmul_rate(config: Any, *, low_precision: bool, threads: int, seconds: float = 1.0) -> float:
+def matmul_rate(
+    config: Any, *, low_precision: bool, threads: int, device: str = "cpu", seconds: float = 1.0
+) -> float:
     """Floating-point operations per second of the model's largest matrix product over 2048 tokens, by the
     fastest library here, the best of some.
     """
     torch.set_num_threads(threads)
     kind = torch.bfloat16 if low_precision else torch.float32
-    left = torch.randn(2048, config.hidden_size).to(kind)
-    right = torch.randn(config.hidden_size, config.intermediate_size).to(kind)
+    left = torch.randn(2048, config.hidden_size).to(device, kind)
+    right = torch.randn(config.hidden_size, config.intermediate_size).to(device, kind)
     work = 2.0 * left.numel() * right.shape[1]
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
         product(left, right)
+        if device == "cuda":
+            torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
     return work / best
 

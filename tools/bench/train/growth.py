@@ -27,7 +27,7 @@ from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.training.stage import run
 from tools.bench.train.arm import quiet
-from tools.bench.train.material import make_model, make_pairs, pairs_of
+from tools.bench.train.material import SIZES, describe_model, make_pairs, pairs_of, random_weights
 from tools.bench.train.process import in_own_process
 from tools.bench.train.stage import request_for
 
@@ -91,8 +91,10 @@ class _Watch(threading.Thread):
 
 def prepare(folder: Path, count: int) -> None:
     """A snapshot of ``count`` pairs and the request over it; in a process of its own, whose memory is not measured."""
-    make_model(folder / "model", "tiny", "short")
-    request = request_for(folder, list(pairs_of(make_pairs("short", count))))
+    model = folder / "model"
+    describe_model(model, "tiny", "short")
+    random_weights(model).save_pretrained(model)
+    request = request_for(folder, list(pairs_of(make_pairs("short", count, SIZES["tiny"].pairs_per_step))))
     (folder / "request.json").write_text(json.dumps(request.to_wire()), encoding="utf-8")
 
 

@@ -6,61 +6,95 @@ import gzip
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from alignment_trainer.data.rows import Kind, Pair, Place
 
-__all__ = ["DATA", "PAIRS_PER_STEP", "REAL_EDITS", "SIZES", "make_model", "make_pairs", "pairs_of"]
+__all__ = [
+    "DATA",
+    "REAL_EDITS",
+    "SIZES",
+    "describe_model",
+    "make_pairs",
+    "pairs_of",
+    "random_weights",
+]
 
-SIZES: Final = {"tiny": (64, 2), "5M": (256, 4), "60M": (768, 8)}
-"""Hidden size and layers; four query heads, two key heads, a vocabulary of 8192."""
+_VOCABULARY: Final = 8192
+
+
+@dataclass(frozen=True)
+class Size:
+    """A Llama's shape, and how many pairs keep the machine busy that it is for."""
+
+    hidden: int
+    layers: int
+    heads: int = 4
+    key_heads: int = 2
+    inner: int = 0
+    vocabulary: int = _VOCABULARY
+    pairs_per_step: int = 8
+
+
+SIZES: Final = {
+    "tiny": Size(64, 2),
+    "5M": Size(256, 4),
+    "60M": Size(768, 8),
+    "1B": Size(2048, 16, 32, 8, 8192, 128_256, pairs_per_step=16),
+    "8B": Size(4096, 32, 32, 8, 14_336, 128_256, pairs_per_step=16),
+}
+"""The two large ones, for GPUs, have the shapes of Llama 3."""
 DATA: Final = ("generic", "edits", "real", "short")
 """generic: prompts of 100 to 300 tokens, answers of 40 to 160. edits: the same lengths, three tokens of the answer
 changed. real: people's edits of documentation. short: 20 to 40 and 10 to 20 tokens, for many pairs."""
-PAIRS_PER_STEP: Final = 8
 REAL_EDITS: Final = Path(__file__).parents[3].parent / "shared" / "data" / "edits.jsonl.gz"
-_VOCABULARY: Final = 8192
 _NAMES: Final = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>", "bos_token": "<bos>"}
 _SPECIAL: Final = tuple(_NAMES.values())
 Row = dict[str, str]
 
 
-def make_model(folder: Path, size: str, data: str) -> None:
-    """A Llama of this size with the tokenizer that fits the data, saved."""
-    hidden, layers = SIZES[size]
+def describe_model(folder: Path, size: str, data: str) -> None:
+    """Save the configuration of a Llama of this size, and the tokenizer that fits the data."""
+    shape = SIZES[size]
     ids = {token: _VOCABULARY - len(_SPECIAL) + n for n, token in enumerate(_SPECIAL)}
     tokenizer = _trained_tokenizer() if data == "real" else _word_tokenizer(ids)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_NAMES).save_pretrained(folder)
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=_VOCABULARY,
-            hidden_size=hidden,
-            intermediate_size=int(2.75 * hidden) // 8 * 8,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-            tie_word_embeddings=False,
-            pad_token_id=tokenizer.token_to_id("<pad>"),
-            eos_token_id=tokenizer.token_to_id("<eos>"),
-            bos_token_id=tokenizer.token_to_id("<bos>"),
-        )
+    LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner or int(2.75 * shape.hidden) // 8 * 8,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.token_to_id("<pad>"),
+        eos_token_id=tokenizer.token_to_id("<eos>"),
+        bos_token_id=tokenizer.token_to_id("<bos>"),
     ).save_pretrained(folder)
 
 
-def make_pairs(data: str, count: int) -> list[Row]:
+def random_weights(folder: Path, device: str = "cpu") -> Any:
+    """The model that a folder describes, in float32, with the same random weights each time on one kind of device."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+
+
+def make_pairs(data: str, count: int, pairs_per_step: int) -> list[Row]:
     """``count`` pairs in the order of training: grouped by length as transformers does it, for the padded arms' sake."""
     rows = list(_real(count) if data == "real" else _invented(data, count))
     lengths = [len(row["prompt"].split()) + len(row["chosen"].split()) for row in rows]
     generator = torch.Generator().manual_seed(0)
-    order = get_length_grouped_indices(lengths, PAIRS_PER_STEP, generator=generator)
+    order = get_length_grouped_indices(lengths, pairs_per_step, generator=generator)
     return [rows[index] for index in order]
 
 

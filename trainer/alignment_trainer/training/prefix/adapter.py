@@ -1,4 +1,4 @@
-"""LoRA layers in one step on CPU: ``x Wᵀ + s (x Aᵀ) Bᵀ`` and its gradients without a pass over the output for each sign.
+"""LoRA layers in one step: ``x Wᵀ + s (x Aᵀ) Bᵀ`` and its gradients without a pass over the output for each sign.
 
 PEFT adds the adapter's share in five operations, each of which reads and writes (T, out) values, and under autocast
 casts the input up and down again; for a small model that costs as much as the adapter's arithmetic. What is computed
@@ -58,11 +58,10 @@ def _only_adapter(layer: Any) -> str | None:
 
 
 def _fit(*tensors: torch.Tensor) -> bool:
-    """Plain tensors on CPU that autocast brings to one format, or that have one."""
-    one_format = torch.is_autocast_enabled("cpu") or len({tensor.dtype for tensor in tensors}) == 1
-    return one_format and all(
-        type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu" for tensor in tensors
-    )
+    """Plain tensors on one device that autocast brings to one format, or that have one."""
+    devices = {tensor.device for tensor in tensors}
+    one_format = torch.is_autocast_enabled(tensors[0].device.type) or len({x.dtype for x in tensors}) == 1
+    return one_format and len(devices) == 1 and all(type(x) in (torch.Tensor, nn.Parameter) for x in tensors)
 
 
 class _Adapted(torch.autograd.Function):
@@ -76,8 +75,9 @@ class _Adapted(torch.autograd.Function):
         b: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        with torch.autocast("cpu", enabled=False):
+        device = x.device.type
+        kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        with torch.autocast(device, enabled=False):
             flat = x.reshape(-1, x.shape[-1]).to(kind)
             out = product(flat, weight.to(kind).t())
             if bias is not None:
@@ -93,7 +93,7 @@ class _Adapted(torch.autograd.Function):
         flat, inner, weight, bias, a, b = ctx.saved_tensors
         wanted, kind, scaling = ctx.needs_input_grad, ctx.kind, ctx.scaling
         grad_x = grad_weight = grad_bias = None
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(grad.device.type, enabled=False):
             rows = grad.reshape(-1, grad.shape[-1]).to(kind)
             narrow = product(rows, b.to(kind)).mul_(scaling)
             if wanted[0]:

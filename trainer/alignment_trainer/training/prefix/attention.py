@@ -13,9 +13,11 @@ H query heads, G key heads, T packed tokens, D head dimension.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -157,25 +159,22 @@ def varlen_segments(
     """The same as :func:`sdpa_segments`, in one variable-length call (CUDA; bfloat16 or float16)."""
     from torch.nn.attention.varlen import varlen_attn
 
-    rows = [s.end - s.start for s in segments]
-    widths = [s.end - s.start + s.prefix_end - s.prefix_start for s in segments]
-    device = query.device
-    # Keys are gathered per segment, prefix first. The causal diagonal ends at the bottom right, so that the last
-    # query sees every key: flash attention's rule since 2.1, and what choose_backend's check is there to find out.
-    index = torch.cat(
-        [torch.arange(a, b) for s in segments for a, b in ((s.prefix_start, s.prefix_end), (s.start, s.end))]
-    ).to(device, non_blocking=True)
+    layout = _layout(segments, query.device)
+    # torch 2.11's kernel takes fewer key heads as they are; later ones want to be told.
+    grouped: dict[str, Any] = (
+        {"enable_gqa": True} if query.shape[1] != key.shape[1] and _asks_for_groups() else {}
+    )
     out: Any = varlen_attn(
         query[0].transpose(0, 1),
-        key[0].transpose(0, 1).index_select(0, index),
-        value[0].transpose(0, 1).index_select(0, index),
-        _cumulative(rows, device),
-        _cumulative(widths, device),
-        max(rows),
-        max(widths),
+        key[0].transpose(0, 1).index_select(0, layout.keys),
+        value[0].transpose(0, 1).index_select(0, layout.keys),
+        layout.query_ends,
+        layout.key_ends,
+        layout.longest_query,
+        layout.longest_key,
         scale=scale,
         window_size=(-1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **grouped,
     )
     mixed: torch.Tensor = out.unsqueeze(0)
     return mixed
@@ -348,6 +347,37 @@ def _scatter(total: torch.Tensor, segment: Segment, part: torch.Tensor) -> None:
     total[:, segment.start : segment.end] += part[:, before:]
 
 
-def _cumulative(lengths: list[int], device: torch.device) -> torch.Tensor:
-    sums = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return sums.to(device, non_blocking=True)
+class _Layout(NamedTuple):
+    """Segments as a variable-length kernel wants them, on its device.
+
+    keys: for each segment in turn, the tokens of its prefix, then its own. query_ends, key_ends: running totals from 0.
+    """
+
+    keys: torch.Tensor
+    query_ends: torch.Tensor
+    key_ends: torch.Tensor
+    longest_query: int
+    longest_key: int
+
+
+@functools.lru_cache(maxsize=2)
+def _layout(segments: tuple[Segment, ...], device: torch.device) -> _Layout:
+    """Once per micro-batch, not once per layer: each of its copies to the device makes the host wait."""
+    rows = [s.end - s.start for s in segments]
+    widths = [s.end - s.start + s.prefix_end - s.prefix_start for s in segments]
+    # Keys are gathered per segment, prefix first. The causal diagonal ends at the bottom right, so that the last
+    # query sees every key: flash attention's rule since 2.1, and what choose_backend's check is there to find out.
+    with torch.inference_mode(mode=False):  # what is kept may be asked for again where gradients are wanted
+        spans = [part for s in segments for part in ((s.prefix_start, s.prefix_end), (s.start, s.end))]
+        keys = torch.cat([torch.arange(*span) for span in spans]).to(device)
+        query_ends, key_ends = (
+            torch.tensor([0, *lengths]).cumsum(0).int().to(device) for lengths in (rows, widths)
+        )
+    return _Layout(keys, query_ends, key_ends, max(rows), max(widths))
+
+
+@functools.cache
+def _asks_for_groups() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
