@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,6 +10,20 @@ from collections.abc import Iterator
 import pytest
 
 from support import s3server
+
+# Libraries are loaded while tests are collected, and are not looked through for garbage again and again: half a million
+# objects, at every collection that a trainer asks for.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

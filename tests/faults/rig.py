@@ -26,7 +26,7 @@ from alignment_operator.reconcile import Reconciler
 from alignment_operator.store import Store
 from alignment_operator.waiting import WaitingWords
 from alignment_operator.workers import Workers
-from support.apiserver import ApiServer, Json, over_the_wire
+from support.apiserver import ApiServer, Json, copied, over_the_wire
 from support.kubelet import Kubelet, Script
 from support.runs import at, manifest
 
@@ -251,7 +251,7 @@ class Rig:
                 kind = self.fault.kind if self.fault is not None and hit else None
                 if kind is FaultKind.DROPPED:
                     continue
-                event = (resource, change.kind, over_the_wire(change.object))
+                event = (resource, change.kind, copied(change.object))
                 self.intake.watched(*event)  # type: ignore[arg-type]
                 if kind is FaultKind.DUPLICATED:
                     self.intake.watched(*event)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import marshal
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-__all__ = ["ApiServer", "Change", "ServerError", "over_the_wire"]
+__all__ = ["ApiServer", "Change", "ServerError", "copied", "over_the_wire"]
 
 Json = dict[str, Any]
 ObjectKey = tuple[str, str, str]
@@ -30,6 +31,12 @@ _PATH = re.compile(
 def over_the_wire(value: Any) -> Any:
     """The value as the other side gets it: a copy, of what JSON can carry (and far quicker than a deep copy)."""
     return json.loads(json.dumps(value))
+
+
+def copied(item: Json) -> Json:
+    """A copy of what came over the wire once; the quickest way there is."""
+    copy: Json = marshal.loads(marshal.dumps(item))  # noqa: S302  of our own making, a line above
+    return copy
 
 
 class ServerError(Exception):
@@ -78,7 +85,7 @@ class ApiServer:
             return (
                 (201 if method == "POST" else 200),
                 {},
-                over_the_wire(self._answer(method, path, query, body)),
+                copied(self._answer(method, path, query, body)),
             )
         except ServerError as error:
             status = {
@@ -168,7 +175,7 @@ class ApiServer:
 
     def change(self, key: ObjectKey, **fields: Any) -> Json:
         """Change top-level fields, as a controller or a person does; a changed spec is a new generation."""
-        item = over_the_wire(self.get(key))
+        item = copied(self.get(key))
         item.update(over_the_wire(fields))
         if "spec" in fields:
             item["metadata"]["generation"] += 1
@@ -177,7 +184,7 @@ class ApiServer:
     def patch_status(self, key: ObjectKey, patch: list[Json]) -> Json:
         """A JSON patch of the form that the operator sends: a version that must hold, and a whole status."""
         known = self.get(key)
-        item = over_the_wire(known)
+        item = copied(known)
         for operation in patch:
             if operation["path"] == "/metadata/resourceVersion":
                 if operation["value"] != known["metadata"]["resourceVersion"]:
@@ -196,7 +203,7 @@ class ApiServer:
             raise ServerError(409, "Conflict", "the UID in the precondition does not match")
         if foreground:
             if "deletionTimestamp" not in item["metadata"]:
-                item = over_the_wire(item)
+                item = copied(item)
                 item["metadata"] |= {"deletionTimestamp": self.time(), "finalizers": ["foregroundDeletion"]}
                 self._store("MODIFIED", key, item)
             return item
@@ -204,7 +211,7 @@ class ApiServer:
 
     def remove(self, key: ObjectKey) -> Json:
         """Take an object out of the store at once."""
-        item = over_the_wire(self.objects.pop(key))
+        item = copied(self.objects.pop(key))
         self._record("DELETED", key[0], item)
         return item
 
@@ -215,7 +222,7 @@ class ApiServer:
         """
         if "deletionTimestamp" in pod["metadata"]:
             return False
-        item = over_the_wire(pod)
+        item = copied(pod)
         grace = timedelta(seconds=item["spec"].get("terminationGracePeriodSeconds", 30))
         item["metadata"]["deletionTimestamp"] = _written(self.clock() + grace)
         self._store("MODIFIED", ("pods", item["metadata"]["namespace"], item["metadata"]["name"]), item)

@@ -16,6 +16,7 @@ from alignment_trainer.evaluation.sets import Sets, read_sets
 from alignment_trainer.evaluation.words import known_words
 from alignment_trainer.models.fetch import fetch_model
 from alignment_trainer.models.resolve import digest_cache
+from alignment_trainer.runtime.collector import collector_at_rest
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.training.policy import load_tokenizer
 
@@ -26,7 +27,8 @@ def load_seat(context: StageContext, pin: Any) -> Seat:
     """A pinned model, or a candidate, on the best device there is."""
     spec = context.request.spec
     local = fetch_model(pin, context.store, context.scratch / "models", cache=digest_cache(spec))
-    return Seat(load_frozen(local, spec.training.precision), load_tokenizer(local))
+    with collector_at_rest():
+        return Seat(load_frozen(local, spec.training.precision), load_tokenizer(local))
 
 
 def load_sets(context: StageContext, snapshot: Path) -> Sets:

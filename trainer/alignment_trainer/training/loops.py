@@ -8,6 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+from datasets import Dataset
+from pyarrow.compute import list_value_length
+from trl import DPOConfig, SFTConfig, SFTTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
 from alignment_api.spec import Engine, Loss, Precision, TrainingSpec
 from alignment_trainer.errors import Stopped
 from alignment_trainer.runtime.context import StageContext
@@ -25,6 +31,7 @@ from alignment_trainer.training.reference_cache import ReferenceCache, scope_of
 from alignment_trainer.training.schedule import Schedule, compares_pairs, log_steps, losses
 from alignment_trainer.training.selection import choose_checkpoint
 from alignment_trainer.training.tokens import supervised, tokenized
+from alignment_trainer.training.trainer import PreferenceTrainer
 from alignment_trainer.training.trial import size_warm_start
 
 __all__ = ["Trained", "run_dpo", "run_warm_start"]
@@ -40,9 +47,6 @@ def run_warm_start(
     steps: int,
 ) -> list[dict[str, Any]]:
     """Supervised training on the chosen side in ``steps`` steps. Changes ``policy``; returns the log. Raises Stopped."""
-    from pyarrow.compute import list_value_length
-    from trl import SFTConfig, SFTTrainer
-
     spec = context.request.spec.training
     assert spec.warm_start is not None  # noqa: S101  the caller saw to it
     arguments = SFTConfig(
@@ -103,11 +107,6 @@ def run_dpo(
     pairs: to train on, and to choose the checkpoint on. done: steps of the warm start, for progress. fresh: the
     adapter is new, so the reference is the base without it. names: digests of the reference, for its cache.
     """
-    from trl import DPOConfig
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
-
-    from alignment_trainer.training.trainer import PreferenceTrainer
-
     spec = context.request.spec.training
     train, selection = (
         _on_disk(group, tokenized, side, tokenizer, context.scratch / "tokens" / name, spec.max_length)
@@ -214,8 +213,6 @@ def _on_disk(
     group: Group, write: Callable[..., Any], pairs: Part, tokenizer: Any, file: Path, maximum: int
 ) -> Any:
     """The pairs as token ids, as ``write`` writes them, once per node."""
-    from datasets import Dataset
-
     group.once_per_node(lambda: len(write(pairs, tokenizer, file, maximum=maximum)), int)
     return Dataset.from_file(str(file))
 
@@ -223,8 +220,6 @@ def _on_disk(
 def _common(
     context: StageContext, phase: str, steps: int, plan: Schedule, spec: TrainingSpec
 ) -> dict[str, Any]:
-    import torch
-
     cuda = torch.cuda.is_available()
     low = spec.precision is Precision.BFLOAT16
     return {

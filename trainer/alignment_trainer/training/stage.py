@@ -21,6 +21,7 @@ from alignment_trainer.data.snapshot import Split
 from alignment_trainer.data.split import Side
 from alignment_trainer.models.fetch import LocalModel, fetch_model
 from alignment_trainer.models.resolve import digest_cache
+from alignment_trainer.runtime.collector import collector_at_rest
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import fetch_folder, file_sha256, read_sums, sums_digest, upload_folder
@@ -41,8 +42,9 @@ def run(context: StageContext) -> StageResult:
     """Carry out train. Raises RequestError for a model or setting that does not fit, Stopped after a checkpoint."""
     started, clock = datetime.now(UTC), time.monotonic()
     os.environ["HF_HOME"] = str(context.scratch / "huggingface")  # before the libraries read it
-    from alignment_trainer.training.group import join
-    from alignment_trainer.training.policy import load_policy, load_tokenizer, save_policy
+    with collector_at_rest():
+        from alignment_trainer.training.group import join
+        from alignment_trainer.training.policy import load_policy, load_tokenizer, save_policy
 
     group = join(context.crew, context.stop)
     request = context.request
@@ -53,7 +55,10 @@ def run(context: StageContext) -> StageResult:
     model = group.once_per_node(
         lambda: fetch_model(pin, context.store, context.scratch / "models", cache=cache), LocalModel
     )
-    tokenizer = load_tokenizer(model)
+    with collector_at_rest():
+        from alignment_trainer.training.loops import run_dpo
+
+        tokenizer = load_tokenizer(model)
     train, selection = select_slice(pairs, spec.selection_fraction)
     plan = make_schedule(spec, read_traits(train, model.read_file), processes=group.size)
     warm_steps = (
@@ -70,8 +75,6 @@ def run(context: StageContext) -> StageResult:
         policy = load_policy(model, spec, warm=warm, processes=group.size)
     else:
         policy = load_policy(model, spec, processes=group.size)
-    from alignment_trainer.training.loops import run_dpo
-
     fresh = spec.lora is not None and spec.warm_start is None and not model.adapter
     names = {
         "model": request.pins.model.digest,
