@@ -25,8 +25,9 @@ from alignment_api.stage import PEER_LOST, StageRequest, StageResult
 from alignment_trainer.errors import DataError, RequestError, StageError
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.runtime.crew import Crew, read_crew
+from alignment_trainer.runtime.ending import end_without_teardown
 from alignment_trainer.runtime.failures import explain
-from alignment_trainer.runtime.launcher import die_with_launcher, end_without_teardown, launch
+from alignment_trainer.runtime.launcher import die_with_launcher, launch
 from alignment_trainer.runtime.progress import PROGRESS_FILE, ProgressReporter
 from alignment_trainer.runtime.request import read_request
 from alignment_trainer.runtime.results import existing_result, pass_on, say_failure, say_result, store_result
@@ -34,7 +35,7 @@ from alignment_trainer.runtime.scratch import open_scratch
 from alignment_trainer.runtime.server import serve
 from alignment_trainer.storage.registry import Stores
 
-__all__ = ["main", "run_stage"]
+__all__ = ["main", "program", "run_stage"]
 
 _log = logging.getLogger("alignment_trainer")
 _MODULES = {
@@ -43,6 +44,11 @@ _MODULES = {
     StageName.EVALUATE: "alignment_trainer.evaluation.stage",
     StageName.PUBLISH: "alignment_trainer.publishing.stage",
 }
+
+
+def program() -> NoReturn:
+    """The program: run one stage, and end with its exit code."""
+    end_without_teardown(main())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     _stay_offline()
     stop = threading.Event()
     _stop_on_signals(stop)
-    crew = Crew()
     try:
         request = read_request(parsed.request, StageName(parsed.stage))
         crew = read_crew(request, os.environ)
@@ -68,8 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
         code = _fail(error)
     else:
         code = StageExit.DONE
-    if crew.local is not None:
-        end_without_teardown(code)
     return code
 
 
@@ -177,4 +180,4 @@ def _stay_offline() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

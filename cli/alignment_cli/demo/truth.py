@@ -6,15 +6,14 @@ style's rules, and fewer rules of language, is preferred; equal is a tie and cou
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 from alignment_cli.demo.base import sample
 from alignment_cli.demo.feedback import TEMPERATURE
 from alignment_cli.demo.world import broken_rules, draw_encounter, prompt, unknown_words
+from alignment_trainer.data.shares import wilson
 
 __all__ = ["Truth", "true_preference"]
 
@@ -41,7 +40,7 @@ def true_preference(candidate: Path, base: Path, *, visits: int = 300, seed: int
     ]
     wins = [_preferred(ours, theirs) for ours, theirs in zip(*notes, strict=True)]
     rate = sum(wins) / visits
-    low, high = _wilson(rate, visits)
+    low, high = wilson(rate, visits)
     in_style = [sum(not broken_rules(note) for note in side) / visits for side in notes]
     return Truth(rate, low, high, visits, in_style[0], in_style[1])
 
@@ -49,10 +48,3 @@ def true_preference(candidate: Path, base: Path, *, visits: int = 300, seed: int
 def _preferred(ours: str, theirs: str) -> float:
     faults = [len(broken_rules(note)) + unknown_words(note) for note in (ours, theirs)]
     return 0.5 if faults[0] == faults[1] else float(faults[0] < faults[1])
-
-
-def _wilson(rate: float, n: int) -> tuple[float, float]:
-    z = NormalDist().inv_cdf(0.975)
-    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return middle - half, middle + half

@@ -39,11 +39,15 @@ def test_help_answers_within_half_a_second() -> None:
             {"torch", "transformers", "trl", "scipy"},
         ),
         ("import alignment_trainer.publishing.stage", {"torch", "transformers", "scipy"}),
+        (
+            "import alignment_trainer.evaluation.stage",
+            {"torch", "transformers", "peft", "statsmodels", "pandas"},
+        ),
         ("import alignment_cli.main", {"torch", "boto3", "pyarrow", "yaml", "rich", "kubernetes"}),
         ("import alignment_operator.core.plan", {"kopf", "kubernetes", "aiohttp", "torch"}),
         ("import alignment_api.run", {"yaml", "torch", "kubernetes"}),
     ],
-    ids=["prepare", "publish", "align", "plan", "contract"],
+    ids=["prepare", "publish", "evaluate", "align", "plan", "contract"],
 )
 def test_what_is_not_needed_is_not_imported(statement: str, forbidden: set[str]) -> None:
     assert modules_after(statement) & forbidden == set()

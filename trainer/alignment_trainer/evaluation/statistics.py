@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special
 
+from alignment_trainer.data.shares import wilson
 from alignment_trainer.evaluation.power import ASSUMED_CORRELATION, needed
 
 __all__ = [
@@ -201,15 +201,13 @@ def bounds(estimate: Estimate, alpha: float) -> tuple[float, float]:
 
 
 def _bounds_of_known(estimate: Estimate, alpha: float) -> tuple[float, float]:
-    tail = float(stats.t.isf(alpha, estimate.degrees))
+    tail = -float(special.stdtrit(estimate.degrees, alpha))
     if estimate.effective is None:
         error, skewness = estimate.standard_error, estimate.skewness
         low = estimate.value - error * max(tail, _unskewed(tail, skewness))
         high = estimate.value - error * min(-tail, _unskewed(-tail, skewness))
         return low, high
-    size = estimate.effective * (float(stats.norm.isf(alpha)) / tail) ** 2
-    low, high = proportion_confint(estimate.value * size, size, alpha=2 * alpha, method="wilson")
-    return float(low), float(high)
+    return wilson(estimate.value, estimate.effective, tail)
 
 
 def p_value(estimate: Estimate, limit: float, *, above: bool) -> float:
@@ -226,7 +224,7 @@ def p_value(estimate: Estimate, limit: float, *, above: bool) -> float:
         return 0.0 if distance > 0 else 1.0
     skewness = estimate.skewness if above else -estimate.skewness
     studentised = distance / error
-    return float(stats.t.sf(min(studentised, _skewed(studentised, skewness)), estimate.degrees))
+    return float(special.stdtr(estimate.degrees, -min(studentised, _skewed(studentised, skewness))))
 
 
 def _limit_of_known(estimate: Estimate, limit: float, *, above: bool) -> float:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 from alignment_api.exitcodes import StageExit
 from alignment_trainer.errors import RequestError, StageError, Stopped, TemporaryError
@@ -37,7 +37,6 @@ __all__ = [
     "STOP_SECONDS",
     "Ended",
     "die_with_launcher",
-    "end_without_teardown",
     "launch",
     "wait_for_address",
 ]
@@ -101,19 +100,6 @@ def die_with_launcher() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if str(os.getppid()) != os.environ.get(names.LAUNCHER, str(os.getppid())):  # it died before the call
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def end_without_teardown(code: int) -> NoReturn:
-    """End this process of a crew with ``code``, all it had to say being said and stored.
-
-    A thread of the backend (gloo, NCCL) that lets go of a Python object while the interpreter is torn down aborts the
-    process: C++ calls the end of such a thread an exception that nobody caught. A training that is done would be
-    reported as 134, and so would one that failed with a code of its own.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 class _Meeting:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from alignment_trainer.data.shares import wilson
 from alignment_trainer.evaluation.statistics import (
     _moments,
     bootstrap,
@@ -75,6 +76,14 @@ def test_a_proportion_without_ties_and_groups_is_wilson() -> None:
     assert low == pytest.approx(exact_low, abs=0.003)
     assert high == pytest.approx(exact_high, abs=0.003)
     assert low < exact_low < exact_high < high
+
+
+@pytest.mark.parametrize(("wins", "n"), [(60, 100), (0, 7), (7, 7), (12.5, 40.3), (1, 5000)])
+def test_wilsons_interval_is_that_of_statsmodels(wins: float, n: float) -> None:
+    for alpha in (0.05, 0.1 / 52):
+        expected = proportion_confint(wins, n, alpha=alpha, method="wilson")
+        found = wilson(wins / n, n, float(stats.norm.isf(alpha / 2)))
+        assert found == pytest.approx(tuple(max(0.0, min(1.0, bound)) for bound in expected), abs=1e-12)
 
 
 def test_sums_of_a_groups_comparisons_have_the_moments_of_the_beta_binomial() -> None:

@@ -7,6 +7,7 @@ is the same. Layers with anything else to them (dropout, several adapters, DoRA,
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
@@ -20,6 +21,8 @@ __all__ = ["install", "remove"]
 
 def install(model: Any) -> list[Any]:
     """Put the one-step forward on every plain LoRA layer below ``model``; returns those layers."""
+    if "peft" not in sys.modules:
+        return []  # nobody has made such a layer; loading PEFT takes half a second
     from peft.tuners.lora.layer import Linear
 
     layers = [module for module in model.modules() if type(module) is Linear]
