@@ -5,144 +5,31 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from aiohttp import web
 
 from alignment_api.exitcodes import AlignExit
-from alignment_api.names import LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, PLURAL, StageName, run_folder
+from alignment_api.names import PLURAL, StageName
 from alignment_cli import main as entry
 from alignment_cli import watching
-from alignment_cli.cluster import backend as cluster
 from alignment_cli.cluster.backend import ClusterBackend
-from alignment_cli.embedded.state import State
 from alignment_cli.errors import CommandError, Unreachable
 from support import runs
-from support.apihttp import HttpApi, serving_api
-from support.personapi import PERSON, PersonApi
-from support.s3server import S3Server
+from support.person import NEEDS_KUBECTL, SCRIPTS, Person, a_person
+from support.personapi import PERSON
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH")
-SCRIPTS = Path(sys.executable).parent
-
-
-class Person:
-    """Somebody with kubectl, in an empty folder."""
-
-    def __init__(self, api: HttpApi, server: PersonApi, folder: Path) -> None:
-        self.server = server
-        self.state = State(folder / ".align")
-        self.api = api
-        self._folder = folder
-
-    def start(self, *arguments: str, tool: str = "align", **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [SCRIPTS / tool, *arguments],
-            cwd=self._folder,
-            env={**os.environ, "KUBECONFIG": str(self.api.kubeconfig), **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *arguments: str, tool: str = "align", **environment: str) -> tuple[int, str, str]:
-        with self.start(*arguments, tool=tool, **environment) as process:
-            out, error = process.communicate(timeout=60)
-        return process.returncode, out, error
-
-    def settle(self, namespace: str) -> None:
-        """Make it kubectl's own namespace, as ``kubectl config set-context --current`` does."""
-        config = yaml.safe_load(self.api.kubeconfig.read_text(encoding="utf-8"))
-        config["contexts"][0]["context"]["namespace"] = namespace
-        self.api.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
-
-    def apply(self, name: str, reason: str = "Training", status: str = "Unknown", **more: Any) -> None:
-        """A run of the cluster that stands there."""
-        manifest = runs.manifest(name, **more.pop("spec", {}))
-        manifest["metadata"] = {"name": name, "namespace": "team"}
-        condition = {
-            "type": "Succeeded",
-            "status": status,
-            "reason": reason,
-            "lastTransitionTime": "2026-01-05T12:00:00Z",
-        }
-        manifest["status"] = {"conditions": [condition], **more}
-        self.api.locked(lambda: self.server.create(PLURAL, manifest))
-
-    def pod(self, name: str, stage: StageName, words: str | None, index: int | None = None) -> None:
-        labels = {LABEL_RUN: "notes", LABEL_STAGE: str(stage)}
-        if index is not None:
-            labels["batch.kubernetes.io/job-completion-index"] = str(index)
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": "team", "labels": labels},
-            "spec": {"containers": [{"name": "stage"}]},
-            "status": {"phase": "Running"},
-        }
-        self.api.locked(lambda: self.server.create("pods", pod))
-        if words is not None:
-            self.server.logs[name] = words
-
-    def work(self, grace_seconds: int) -> None:
-        """A Job of the run ``notes`` with one pod, as operator and Job controller make them."""
-        owner = self.run()
-        for version, kind, name in (("batch/v1", "Job", "notes-train-1"), ("v1", "Pod", "notes-train-1-a")):
-            metadata = {
-                "name": name,
-                "namespace": "team",
-                "labels": {LABEL_RUN: "notes", LABEL_RUN_UID: self.run()["metadata"]["uid"]},
-                "ownerReferences": [{"uid": owner["metadata"]["uid"], "blockOwnerDeletion": True}],
-            }
-            spec = {"terminationGracePeriodSeconds": grace_seconds}
-            item = {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
-            item["status"] = {"phase": "Running"}
-            owner = self.api.locked(partial(self.server.create, f"{kind.lower()}s", item))
-
-    def collect_garbage(self) -> None:
-        def collect() -> None:
-            while self.server.collect_garbage():
-                pass
-
-        self.api.locked(collect)
-
-    def run(self, name: str = "notes") -> dict[str, Any]:
-        found: dict[str, Any] = self.server.get((PLURAL, "team", name))
-        return found
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What a run has in a bucket, below ``prefix``."""
-
-    server: S3Server
-    bucket: str
-    prefix: str
-
-    def put(self, name: str) -> None:
-        self.server.client().put_object(Bucket=self.bucket, Key=self.prefix + name, Body=b"x")
-
-    def names(self) -> list[str]:
-        listed = self.server.client().list_objects_v2(Bucket=self.bucket)
-        return [item["Key"].removeprefix(self.prefix) for item in listed.get("Contents", ())]
+pytestmark = NEEDS_KUBECTL
 
 
 @pytest.fixture
 def person(tmp_path: Path) -> Iterator[Person]:
-    server = PersonApi()
-    team = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "namespace": ""}}
-    server.create("namespaces", team)
-    with serving_api(server, tmp_path) as api:
-        yield Person(api, server, tmp_path)
+    with a_person(tmp_path) as somebody:
+        yield somebody
 
 
 def test_runs_are_listed_in_a_namespace_or_in_all(person: Person) -> None:
@@ -165,7 +52,7 @@ def test_kubectl_finds_the_plugin(person: Person) -> None:
             "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
             "KUBECONFIG": str(person.api.kubeconfig),
         },
-        cwd=person._folder,
+        cwd=person.folder,
         capture_output=True,
         text=True,
         timeout=60,
@@ -349,98 +236,3 @@ def test_a_run_of_a_newer_version_asks_for_a_newer_align(person: Person) -> None
     code, _, error = person("status", "notes", "-n", "team")
     assert code == AlignExit.OTHER
     assert "install the version that the cluster runs" in error
-
-
-def test_a_report_is_fetched_with_the_persons_own_credentials(
-    person: Person, s3: S3Server, bucket: str
-) -> None:
-    name = bucket.removeprefix("s3://").rstrip("/")
-    s3.client().put_object(Bucket=name, Key="evaluation/report.html", Body=b"<!doctype html>")
-    folder = f"s3://{name}/evaluation/"
-    person.apply(
-        "notes",
-        "Published",
-        "True",
-        stages=[{"name": "evaluate", "artifactUri": folder}],
-        spec={"storage": {"endpoint": "http://s3.only-in-the-cluster.svc:7070", "region": "us-east-1"}},
-    )
-    code, out, error = person(
-        "report", "notes", "-n", "team", "--endpoint", s3.endpoint, "--to", "mine.html", **s3.environment
-    )
-    assert (code, out.strip()) == (0, "mine.html"), error
-    assert (person._folder / "mine.html").read_text(encoding="utf-8") == "<!doctype html>"
-
-
-@pytest.fixture
-def stored(person: Person, s3: S3Server, bucket: str) -> Stored:
-    """A run that trains and has stored one object; its endpoint is one that only pods reach."""
-    storage = {"endpoint": "http://s3.only-in-the-cluster.svc:7070", "region": "us-east-1"}
-    person.apply("notes", spec={"artifacts": {"uri": bucket}, "storage": storage})
-    folder = run_folder(bucket, "team", "notes", person.run()["metadata"]["uid"])
-    found = Stored(s3, bucket.removeprefix("s3://").rstrip("/"), folder.removeprefix(bucket))
-    found.put("data/train.parquet")
-    return found
-
-
-def test_artifacts_go_after_the_last_pod_has_saved_its_work(person: Person, stored: Stored) -> None:
-    """It is told to stop when the run is deleted, and uploads a checkpoint then."""
-    person.work(grace_seconds=300)
-    arguments = (
-        "delete",
-        "notes",
-        "-n",
-        "team",
-        "--artifacts",
-        "--yes",
-        "--endpoint",
-        stored.server.endpoint,
-    )
-    with person.start(*arguments, **stored.server.environment) as deleting:
-        person.api.until(lambda: "deletionTimestamp" in person.run()["metadata"])
-        person.collect_garbage()
-        pod = person.server.get(("pods", "team", "notes-train-1-a"))
-        assert "deletionTimestamp" in pod["metadata"]
-        stored.put("checkpoints/10/model.safetensors")
-        assert deleting.poll() is None
-        person.api.locked(lambda: person.server.remove(("pods", "team", "notes-train-1-a")))
-        person.collect_garbage()
-        out, error = deleting.communicate(timeout=60)
-    assert deleting.returncode == 0, error
-    assert error == "align: Waiting for 1 pod of notes to save and end, 360 s at most.\n"
-    assert "2 objects below" in out
-    assert stored.names() == []
-
-
-def test_artifacts_stay_where_a_pod_does_not_end(
-    person: Person, stored: Stored, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    person.work(grace_seconds=1)
-    monkeypatch.setattr(cluster, "MARGIN_SECONDS", 1)
-    monkeypatch.setenv("KUBECONFIG", str(person.api.kubeconfig))
-    command = ["align", "delete", "notes", "-n", "team", "--artifacts", "--yes", "--endpoint"]
-    monkeypatch.setattr(sys, "argv", [*command, stored.server.endpoint])
-    with pytest.raises(SystemExit) as ended:
-        entry.main()
-    error = capsys.readouterr().err
-    assert ended.value.code == AlignExit.OTHER
-    assert "pod/notes-train-1-a did not go within 2 s" in error
-    assert f"Nothing was deleted below s3://{stored.bucket}/{stored.prefix}" in error
-    assert stored.names() == ["data/train.parquet"]
-    assert person("status", "notes", "-n", "team")[0] == 0, "it can be deleted again"
-
-
-def test_artifacts_on_a_volume_of_the_cluster_are_out_of_reach(person: Person) -> None:
-    person.apply("notes", spec={"artifacts": {"uri": "pvc://artifacts/"}})
-    code, _, error = person("delete", "notes", "-n", "team", "--artifacts", "--yes")
-    assert code == AlignExit.REQUEST_INVALID
-    assert "only pods of the cluster can reach" in error
-    assert person.run()["metadata"]["name"] == "notes"
-
-
-def test_a_report_on_a_volume_of_the_cluster_is_out_of_reach(person: Person) -> None:
-    person.apply(
-        "notes", "Published", "True", stages=[{"name": "evaluate", "artifactUri": "pvc://artifacts/e/"}]
-    )
-    code, _, error = person("report", "notes", "-n", "team")
-    assert code == AlignExit.REQUEST_INVALID
-    assert "only pods of the cluster can read" in error
