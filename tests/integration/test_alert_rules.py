@@ -16,7 +16,8 @@ from support.prometheus import promtool
 
 CHART = ROOT / "charts" / "alignment-operator"
 RULES = CHART / "files" / "rules.yaml"
-CASES = ROOT / "tests" / "data" / "prometheus" / "alerts_test.yaml"
+CASES = sorted((ROOT / "tests" / "data" / "prometheus").glob("alerts*_test.yaml"))
+"""By how often the rules are evaluated."""
 
 
 def groups() -> list[dict[str, Any]]:
@@ -39,13 +40,14 @@ def test_promtool_accepts_the_rules() -> None:
     assert "SUCCESS" in promtool("check", "rules", RULES)
 
 
-def test_every_alert_fires_and_stays_silent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
+def test_every_alert_fires_and_stays_silent(file: Path, tmp_path: Path) -> None:
     # promtool wants the rendered texts repeated; what is tested here is when an alert fires, so they are left out.
     bare = {"groups": groups()}
     for group in bare["groups"]:
         for rule in group["rules"]:
             rule.pop("annotations", None)
-    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))
+    cases = yaml.safe_load(file.read_text(encoding="utf-8"))
     cases["rule_files"] = ["rules.yaml"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(bare), encoding="utf-8")
     (tmp_path / "cases.yaml").write_text(yaml.safe_dump(cases), encoding="utf-8")
@@ -54,10 +56,10 @@ def test_every_alert_fires_and_stays_silent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alert", NAMED)
 def test_an_alert_has_a_case_that_fires_and_one_that_does_not(alert: str) -> None:
-    cases = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
+    cases = [case for file in CASES for case in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]]
     found = [case for test in cases for case in test["alert_rule_test"] if case["alertname"] == alert]
-    assert any(case.get("exp_alerts") for case in found), f"{alert} never fires in {CASES.name}"
-    assert any(not case.get("exp_alerts") for case in found), f"{alert} is never silent in {CASES.name}"
+    assert any(case.get("exp_alerts") for case in found), f"{alert} never fires"
+    assert any(not case.get("exp_alerts") for case in found), f"{alert} is never silent"
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=NAMED)
