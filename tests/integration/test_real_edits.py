@@ -23,8 +23,8 @@ def test_real_edits_end_in_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     with gzip.open(EDITS, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    short = [row for row in rows if len(row["prompt"]) + len(row["edited"]) < 700][:900]
-    recipe = BaseRecipe(vocabulary=2048, context=512, steps=120, examples_per_step=8)
+    short = [row for row in rows if len(row["prompt"]) + len(row["edited"]) < 700][:450]
+    recipe = BaseRecipe(vocabulary=2048, context=512, steps=60, examples_per_step=8)
     pretrain([(row["prompt"], " " + row["response"]) for row in short], tmp_path / "base", recipe=recipe)
     for row in short:
         row["response"], row["edited"] = " " + row["response"], " " + row["edited"]
@@ -39,7 +39,7 @@ def test_real_edits_end_in_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixtu
             "pairsPerStep": 16,
             "selectionFraction": 0,
         },
-        evaluation={"generation": {"prompts": 60, "maxNewTokens": 60, "temperature": 0.7}},
+        evaluation={"generation": {"prompts": 30, "maxNewTokens": 60, "temperature": 0.7}},
         gate={},
     )
     done = project.run(manifest)
