@@ -37,6 +37,8 @@ _LOCK = RESERVED + "lock"
 _TEMPORARY = RESERVED + "tmp-"
 _STALE_SECONDS = 86_400.0
 """A half-written file older than this was left by a killed process; the longest upload takes far less."""
+_TRIES: Final = 8
+"""How often what someone else takes away is made again."""
 
 _FULL = (TemporaryError, "DiskFull", "No space left for {place}; free space or choose another place.")
 _DENIED = (
@@ -153,11 +155,19 @@ def replacing(
 
 def _create(temporary: Path) -> int:
     # A folder that someone prunes between mkdir and open is made again.
-    for _ in range(8):
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_TRIES):
+        _make(temporary.parent)
         with contextlib.suppress(FileNotFoundError):
             return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(temporary))
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, any of which someone may prune meanwhile."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            return folder.mkdir(parents=True, exist_ok=True)
+    return folder.mkdir(parents=True, exist_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -175,7 +185,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock against other threads, processes and, where the file system can, machines."""
     path = folder / _LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:

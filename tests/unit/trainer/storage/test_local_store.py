@@ -166,6 +166,26 @@ def _append(uri: str, count: int) -> None:
             break
 
 
+@pytest.mark.parametrize("condition", [None, Absent()], ids=["any", "if absent"])
+def test_folders_that_others_empty_and_remove_meanwhile_are_made_again(
+    condition: Absent | None, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that publish at once probe the store below the same folder, and each takes away what it left empty."""
+    real, target = os.mkdir, tmp_path / "publish" / "probes" / "mine"
+    left = [target.parent, target.parent]
+
+    def mkdir(path: str, *arguments: int) -> None:
+        if left and Path(path) == left[0] and target.parent.parent.exists():
+            left.pop()
+            target.parent.parent.rmdir()  # the moment between its making and that of the folder in it
+        real(path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    store.put(target.as_uri(), b"x", condition=condition)
+    assert not left
+    assert target.read_bytes() == b"x"
+
+
 def test_no_update_is_lost_between_processes(store: LocalStore, base: str) -> None:
     store.put(base + "ledger", b"[]")
     context = multiprocessing.get_context("spawn")
