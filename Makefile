@@ -24,7 +24,7 @@ demo: $(STAMP) ## Run the whole loop on this machine with simulated data: a verd
 
 ##@ Check
 
-test: lint ## Everything but the cluster: lint, unit, faults, integration
+test: lint ## Everything but cluster and GPU: lint, unit, faults, integration
 	$(PYTEST) -n 2 --dist worksteal --durations=15
 
 test-fast: $(STAMP) ## The inner loop: unit tests that take no time

@@ -16,14 +16,18 @@ from support import s3server
 gc.disable()
 
 
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    try:
+        return (yield)  # type: ignore[misc]
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()
+    gc.unfreeze()  # or libraries take what is left at the end for leaks of theirs, and say so
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,6 +16,7 @@ def device() -> Iterator[torch.device]:
         if os.environ.get("ALIGNMENT_GPU_REQUIRED"):
             pytest.fail("torch sees no CUDA device here, and ALIGNMENT_GPU_REQUIRED is set")
         pytest.skip("torch sees no CUDA device here")
+    torch.cuda.reset_peak_memory_stats()
     yield torch.device("cuda", torch.cuda.current_device())
     torch.cuda.set_per_process_memory_fraction(1.0)
     torch.cuda.empty_cache()

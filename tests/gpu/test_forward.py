@@ -177,6 +177,9 @@ def test_lora_layers_in_one_step_are_as_near_to_exact_as_pefts(low_base: bool, d
 
     theirs = results(None)
     layers = adapter.install(model)
+    assert len(layers) == 2
+    with torch.autocast("cuda", torch.bfloat16):
+        assert adapter._fit(x, layers[0].base_layer.weight, layers[0].lora_A["default"].weight)
     ours = results(None)
     adapter.remove(layers)
     model.double()

@@ -30,6 +30,7 @@ def test_every_arm_runs_and_the_losses_are_equal(lora: bool) -> None:
     )
     assert tokens["full"] < tokens["empty"] < tokens["tuned"] < tokens["default"]
     assert tokens["plain"] == tokens["empty"]
+    assert tokens["online"] < tokens["default"]
 
 
 def test_real_edits_are_skipped_with_the_reason_where_they_are_not(

@@ -85,7 +85,7 @@ class ApiServer:
             return (
                 (201 if method == "POST" else 200),
                 {},
-                copied(self._answer(method, path, query, body)),
+                over_the_wire(self._answer(method, path, query, body)),
             )
         except ServerError as error:
             status = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import json
 import os
 import resource
@@ -99,13 +100,16 @@ def measure(arm: Arm) -> Measured:
     before = _resident()
     model = random_weights(folder / "model", arm.device)
     if low_base:
-        model = model.to(torch.bfloat16)
+        for weight in (
+            model.parameters()
+        ):  # and nothing else: positions' frequencies stay in float32, as they are loaded
+            weight.data = weight.data.bfloat16()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     if arm.kind == "plain":
         products.available = functools.cache(lambda: False)  # this process is for this arm
     if arm.device == "cuda":
         # An expert's choice for TRL: cuDNN's attention prepares anew for each length of a padded batch.
-        torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+        torch.backends.cuda.enable_cudnn_sdp(enabled=arm.kind == "default")
         _warm_up(arm, tokenizer, rows[: arm.pairs_per_step])
     tokens = _Tokens()
     with _profiled(arm):
@@ -144,6 +148,7 @@ def _warm_up(arm: Arm, tokenizer: Any, rows: list[dict[str, str]]) -> None:
         kind = "empty" if arm.kind == "full" else arm.kind
         _trained(replace(arm, folder=name, kind=kind), small, tokenizer, rows)
     del small
+    gc.collect()  # a trainer's forward stands on the model that it belongs to: a circle
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
 

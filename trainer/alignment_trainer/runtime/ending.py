@@ -18,8 +18,11 @@ def end_without_teardown(code: int) -> NoReturn:
     train together, a thread of the backend (gloo, NCCL) that lets go of a Python object meanwhile aborts its own: C++
     calls the end of such a thread an exception that nobody caught. A training that is done would be reported as 134.
     """
-    logging.shutdown()
-    with contextlib.suppress(OSError):  # nobody listens any more; what counts is stored
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    try:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            # Nobody listens any more, or it was closed, or there never was one; what counts is stored.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+    finally:
+        os._exit(code)

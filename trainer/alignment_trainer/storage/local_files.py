@@ -164,10 +164,17 @@ def _create(temporary: Path) -> int:
 
 def _make(folder: Path) -> None:
     """Make a folder and those above it, any of which someone may prune meanwhile."""
-    for _ in range(_TRIES):
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            return folder.mkdir(parents=True, exist_ok=True)
-    return folder.mkdir(parents=True, exist_ok=True)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (
+            FileNotFoundError,
+            FileExistsError,
+        ):  # the second when it goes before mkdir has seen that it is one
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def fsync_folder(folder: Path) -> None:

@@ -54,6 +54,11 @@ def test_what_was_said_is_out_and_nothing_is_taken_apart(tmp_path: Path) -> None
     assert "the last word" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
+def test_without_a_standard_output_the_exit_code_stays(tmp_path: Path) -> None:
+    closed = f"exec {sys.executable} -c 'import sys; from alignment_trainer.runtime.ending import *; end_without_teardown(65)' >&-"
+    assert subprocess.run(["sh", "-c", closed], check=False).returncode == 65
+
+
 def test_a_reader_that_is_gone_does_not_change_the_exit_code(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

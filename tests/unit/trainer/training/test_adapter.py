@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -96,3 +97,10 @@ def test_removing_puts_pefts_forward_back() -> None:
     layers = adapter.install(model)
     adapter.remove(layers)
     assert not any("forward" in vars(layer) for layer in layers)
+
+
+def test_where_nobody_loaded_peft_it_stays_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "peft"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert adapter.install(Block()) == []
+    assert "peft" not in sys.modules
