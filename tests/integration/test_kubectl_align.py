@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,10 @@ from alignment_cli import watching
 from alignment_cli.cluster.backend import ClusterBackend
 from alignment_cli.errors import CommandError, Unreachable
 from support import runs
-from support.person import NEEDS_KUBECTL, SCRIPTS, Person, a_person
+from support.person import NEEDS_KUBECTL, SCRIPTS, Person
 from support.personapi import PERSON
 
 pytestmark = NEEDS_KUBECTL
-
-
-@pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    with a_person(tmp_path) as somebody:
-        yield somebody
 
 
 def test_runs_are_listed_in_a_namespace_or_in_all(person: Person) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +11,10 @@ from alignment_api.exitcodes import AlignExit
 from alignment_api.names import run_folder
 from alignment_cli import main as entry
 from alignment_cli.cluster import backend as cluster
-from support.person import NEEDS_KUBECTL, Person, a_person
+from support.person import NEEDS_KUBECTL, Person
 from support.s3server import S3Server
 
 pytestmark = NEEDS_KUBECTL
-
-
-@pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    with a_person(tmp_path) as somebody:
-        yield somebody
 
 
 @dataclass(frozen=True)

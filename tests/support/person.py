@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,10 @@ import yaml
 from alignment_api.names import LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, PLURAL, StageName
 from alignment_cli.embedded.state import State
 from support import runs
-from support.apihttp import HttpApi, serving_api
+from support.apihttp import HttpApi
 from support.personapi import PersonApi
 
-__all__ = ["NEEDS_KUBECTL", "SCRIPTS", "Person", "a_person"]
+__all__ = ["NEEDS_KUBECTL", "SCRIPTS", "Person"]
 
 NEEDS_KUBECTL = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH")
 SCRIPTS = Path(sys.executable).parent
@@ -110,13 +108,3 @@ class Person:
     def run(self, name: str = "notes") -> dict[str, Any]:
         found: dict[str, Any] = self.server.get((PLURAL, "team", name))
         return found
-
-
-@contextmanager
-def a_person(folder: Path) -> Iterator[Person]:
-    """A person whose cluster has the namespace ``team``."""
-    server = PersonApi()
-    team = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "namespace": ""}}
-    server.create("namespaces", team)
-    with serving_api(server, folder) as api:
-        yield Person(api, server, folder)

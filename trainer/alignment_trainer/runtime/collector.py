@@ -11,7 +11,7 @@ __all__ = ["collector_at_rest"]
 
 @contextlib.contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """For imports and the loading of models: loading TRL takes a quarter less time so, and leaves no garbage."""
+    """For imports, those that loading a model brings along included: TRL takes a quarter less time so, and leaves no garbage."""
     was = gc.isenabled()
     gc.disable()
     try:
