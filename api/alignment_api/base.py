@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -31,6 +32,7 @@ __all__ = [
     "field_path",
     "list_of",
     "map_list_of",
+    "section",
 ]
 
 
@@ -127,6 +129,11 @@ def map_list_of(description: str, *keys: str, maximum: int) -> Any:
         max_length=maximum,
         json_schema_extra=ListType.by(*keys),
     )
+
+
+def section(model: type[_Model], description: str) -> Any:
+    """A part that may be left out: its defaults then, made once, for immutable as it is all can hold the same one."""
+    return Field(default_factory=cache(model), description=description)
 
 
 _URI_TAIL = r"://[^\s]+$"

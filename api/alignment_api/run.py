@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from alignment_api.base import Rule, SpecModel, StatusModel, TransitionRule
+from alignment_api.base import Rule, SpecModel, StatusModel, TransitionRule, section
 from alignment_api.conditions import ConditionType, Reason
 from alignment_api.names import API_VERSION, KIND, MAXIMUM_RUN_NAME
 from alignment_api.spec import AlignmentRunSpec
@@ -80,7 +80,7 @@ class AlignmentRun(SpecModel):
     spec: AlignmentRunSpec = Field(
         description="What is wanted; immutable but for gate.decision, suspend and ttlSecondsAfterFinished."
     )
-    status: AlignmentRunStatus = Field(default_factory=AlignmentRunStatus, description="What was observed.")
+    status: AlignmentRunStatus = section(AlignmentRunStatus, "What was observed.")
 
     @property
     def finished(self) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import zlib
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
@@ -198,6 +199,7 @@ class StageFailure(StatusModel):
         return text.decode()
 
 
+@lru_cache(maxsize=256)  # an operator reads the words of all attempts of a run each time it looks at it
 def read_termination_message(text: str) -> StageResult | StageFailure | None:
     """What a stage left in its termination log, or None when it left nothing that can be read."""
     try:

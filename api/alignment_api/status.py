@@ -251,4 +251,4 @@ class AlignmentRunStatus(StatusModel):
 
     def stage(self, name: StageName) -> StageStatus:
         """A stage's status; an untouched one before its first attempt."""
-        return next((s for s in self.stages if s.name is name), StageStatus(name=name))
+        return next((s for s in self.stages if s.name is name), None) or StageStatus(name=name)

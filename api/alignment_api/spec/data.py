@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from alignment_api.base import Fraction, Rule, SourceUri, SpecModel, list_of
+from alignment_api.base import Fraction, Rule, SourceUri, SpecModel, list_of, section
 
 __all__ = [
     "Chains",
@@ -109,9 +109,8 @@ class SignificantEdit(SpecModel):
 class EventsPolicy(SpecModel):
     """How approval events become pairs."""
 
-    significant_edit: SignificantEdit = Field(
-        default_factory=SignificantEdit,
-        description="Bounds on the relative size of an edit that makes a pair.",
+    significant_edit: SignificantEdit = section(
+        SignificantEdit, "Bounds on the relative size of an edit that makes a pair."
     )
     chains: Chains = Field(
         default=Chains.COLLAPSE,
@@ -167,22 +166,16 @@ class DataSpec(SpecModel):
     """Sources of preference signal and the rules under which they are used."""
 
     sources: tuple[DataSource, ...] = list_of("Where the signal lies.", minimum=1, maximum=64)
-    events: EventsPolicy = Field(
-        default_factory=EventsPolicy, description="How approval events become pairs."
-    )
+    events: EventsPolicy = section(EventsPolicy, "How approval events become pairs.")
     exclusions: tuple[Exclusion, ...] = list_of(
         "Files naming ids, groups or actors that must not be used; applied before anything else.", maximum=64
     )
-    redaction: Redaction = Field(
-        default_factory=Redaction, description="Identifiers to replace or refuse before anything is written."
-    )
+    redaction: Redaction = section(Redaction, "Identifiers to replace or refuse before anything is written.")
     contradictions: Contradictions = Field(
         default=Contradictions.DROP,
         description="Drop both, or Keep, pairs that prefer the same two answers both ways.",
     )
-    holdout: HoldoutSpec = Field(
-        default_factory=HoldoutSpec, description="How pairs are held out for the decision."
-    )
+    holdout: HoldoutSpec = section(HoldoutSpec, "How pairs are held out for the decision.")
     minimum_pairs: Annotated[int, Field(ge=1, le=100_000_000)] = Field(
         default=500, description="Fewer usable pairs than this end the run with TooFewPairs."
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from alignment_api.base import DnsLabel, ModelUri, Rule, SourceUri, SpecModel, map_list_of
+from alignment_api.base import DnsLabel, ModelUri, Rule, SourceUri, SpecModel, map_list_of, section
 
 __all__ = [
     "ChampionRef",
@@ -112,9 +112,7 @@ class EvaluationSpec(SpecModel):
         default=None,
         description="The model to beat; omitted: what the publish alias holds. Where the alias does not exist yet: spec.model.",
     )
-    generation: GenerationSpec = Field(
-        default_factory=GenerationSpec, description="How answers are generated."
-    )
-    judge: JudgeSpec = Field(default_factory=JudgeSpec, description="Who compares generated answers.")
+    generation: GenerationSpec = section(GenerationSpec, "How answers are generated.")
+    judge: JudgeSpec = section(JudgeSpec, "Who compares generated answers.")
     anchors: tuple[NamedSet, ...] = map_list_of("Texts whose likelihood must not fall.", "name", maximum=16)
     refusals: tuple[NamedSet, ...] = map_list_of("Prompts that must stay refused.", "name", maximum=16)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from alignment_api.base import DnsLabel, Rule, SpecModel, TransitionRule, map_list_of
+from alignment_api.base import DnsLabel, Rule, SpecModel, TransitionRule, map_list_of, section
 from alignment_api.metrics import MetricName
 
 __all__ = [
@@ -169,9 +169,7 @@ class GateSpec(SpecModel):
         "name",
         maximum=16,
     )
-    error_budget: ErrorBudget = Field(
-        default_factory=ErrorBudget, description="Budget of wrong releases over repeated decisions."
-    )
+    error_budget: ErrorBudget = section(ErrorBudget, "Budget of wrong releases over repeated decisions.")
     on_inconclusive: OnInconclusive = Field(
         default=OnInconclusive.REJECT,
         description="Reject, or Hold for a person, when the evidence does not decide.",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, WithJsonSchema
 
-from alignment_api.base import DnsLabel, ListType, Rule, SpecModel, list_of, map_list_of
+from alignment_api.base import DnsLabel, ListType, Rule, SpecModel, list_of, map_list_of, section
 
 __all__ = ["EnvVar", "NameRef", "PodsSpec", "Quantity", "Resources", "StagePod", "Toleration", "TrainPod"]
 
@@ -86,7 +86,7 @@ class EnvVar(SpecModel):
 class StagePod(SpecModel):
     """Settings of one stage's pod."""
 
-    resources: Resources = Field(default_factory=Resources, description="Compute resources.")
+    resources: Resources = section(Resources, "Compute resources.")
     node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] = Field(
         default_factory=dict, max_length=16, description="Node labels that are required."
     )
@@ -126,10 +126,10 @@ class PodsSpec(SpecModel):
     queue_name: Annotated[str, StringConstraints(max_length=63)] = Field(
         default="", description="Kueue LocalQueue; becomes the label kueue.x-k8s.io/queue-name."
     )
-    prepare: StagePod = Field(default_factory=StagePod, description="The prepare stage.")
-    train: TrainPod = Field(default_factory=TrainPod, description="The train stage.")
-    evaluate: StagePod = Field(default_factory=StagePod, description="The evaluate stage.")
-    publish: StagePod = Field(default_factory=StagePod, description="The publish stage.")
+    prepare: StagePod = section(StagePod, "The prepare stage.")
+    train: TrainPod = section(TrainPod, "The train stage.")
+    evaluate: StagePod = section(StagePod, "The evaluate stage.")
+    publish: StagePod = section(StagePod, "The publish stage.")
 
     def of(self, stage: str) -> StagePod:
         """Settings of a stage, by its name."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from alignment_api.base import ModelUri, SpecModel, TransitionRule
+from alignment_api.base import ModelUri, SpecModel, TransitionRule, section
 from alignment_api.spec.data import DataSpec
 from alignment_api.spec.evaluation import EvaluationSpec
 from alignment_api.spec.gate import GateSpec
@@ -74,15 +74,13 @@ class AlignmentRunSpec(SpecModel):
 
     model: ModelSpec = Field(description="The model to align.")
     data: DataSpec = Field(description="Preference signal and how it may be used.")
-    training: TrainingSpec = Field(default_factory=TrainingSpec, description="How the candidate is trained.")
-    evaluation: EvaluationSpec = Field(
-        default_factory=EvaluationSpec, description="How the candidate is compared."
-    )
-    gate: GateSpec = Field(default_factory=GateSpec, description="What must hold for a release.")
+    training: TrainingSpec = section(TrainingSpec, "How the candidate is trained.")
+    evaluation: EvaluationSpec = section(EvaluationSpec, "How the candidate is compared.")
+    gate: GateSpec = section(GateSpec, "What must hold for a release.")
     publish: PublishSpec = Field(description="Where a released model goes.")
     artifacts: ArtifactsSpec = Field(description="Where everything else is kept.")
-    storage: StorageSpec = Field(default_factory=StorageSpec, description="How object storage is reached.")
-    pods: PodsSpec = Field(default_factory=PodsSpec, description="Settings of the stages' pods.")
+    storage: StorageSpec = section(StorageSpec, "How object storage is reached.")
+    pods: PodsSpec = section(PodsSpec, "Settings of the stages' pods.")
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = Field(
         default=3, description="Attempts per stage beyond the first, for failures that count."
     )

@@ -49,7 +49,7 @@ class Draft:
 
     def stage(self, name: StageName) -> StageStatus:
         """A stage as drafted so far."""
-        return self._stages.get(name, StageStatus(name=name))
+        return self._stages.get(name) or StageStatus(name=name)
 
     def set_stage(self, name: StageName, **changes: Any) -> None:
         """Change fields of a stage."""
