@@ -26,7 +26,7 @@ from alignment_operator.reconcile import Reconciler
 from alignment_operator.store import Store
 from alignment_operator.waiting import WaitingWords
 from alignment_operator.workers import Workers
-from support.apiserver import ApiServer, Json, copied, over_the_wire
+from support.apiserver import ApiServer, Json, copied
 from support.kubelet import Kubelet, Script
 from support.runs import at, manifest
 
@@ -231,7 +231,7 @@ class Rig:
             return _ANSWERS[kind]
         if kind is FaultKind.STALE and method == "GET":
             return self.server.as_of(self.server.version - _STALE_CHANGES).handle(method, path, query, body)
-        answer = self.server.handle(method, path, query, over_the_wire(body))
+        answer = self.server.handle(method, path, query, body)
         while self.scenario.swift and self.kubelet.step():
             pass
         if kind is FaultKind.CRASH_AFTER:

@@ -85,7 +85,7 @@ class ApiServer:
             return (
                 (201 if method == "POST" else 200),
                 {},
-                over_the_wire(self._answer(method, path, query, body)),
+                copied(self._answer(method, path, query, body)),
             )
         except ServerError as error:
             status = {
@@ -190,7 +190,7 @@ class ApiServer:
                 if operation["value"] != known["metadata"]["resourceVersion"]:
                     raise ServerError(409, "Conflict", "the object has been modified")
             elif operation["path"] == "/status":
-                item["status"] = operation["value"]
+                item["status"] = over_the_wire(operation["value"])
             else:
                 raise ServerError(422, "Invalid", f"unexpected {operation['path']}")
         if item.get("status") == known.get("status"):
