@@ -68,8 +68,17 @@ def load_policy(
         return base
     adapter = warm or (model.folder if model.adapter else None)
     if adapter is not None:
-        return PeftModel.from_pretrained(base, adapter, adapter_name=ADAPTER, is_trainable=True)
-    return _with_fresh_adapter(base, lora, spec.seed)
+        policy = PeftModel.from_pretrained(base, adapter, adapter_name=ADAPTER, is_trainable=True)
+    else:
+        policy = _with_fresh_adapter(base, lora, spec.seed)
+    policy.create_or_update_model_card = _no_card
+    return policy
+
+
+def _no_card(_folder: str) -> None:
+    """In the place of PEFT's: nobody reads a checkpoint's card, at each save it takes longer than a small adapter's weights, and
+    publish writes the model's.
+    """
 
 
 def save_policy(
@@ -91,7 +100,6 @@ def save_policy(
         (folder / "adapter_config.json").write_text(
             json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
-        (folder / "README.md").unlink(missing_ok=True)  # publish writes the model card
     tokenizer.save_pretrained(folder)
 
 

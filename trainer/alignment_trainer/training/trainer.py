@@ -102,6 +102,9 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             self._seam.remove()
             self._seam = None
 
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None with each checkpoint, as TRL would write one: publish writes the model's."""
+
     # -- what TRL does when it is built ---------------------------------------------------------------------------
 
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
