@@ -19,11 +19,12 @@ EDITS = Path(__file__).parents[2].parent / "shared" / "data" / "edits.jsonl.gz"
     not EDITS.exists(), reason=f"the real edits are not here ({EDITS}); they are not part of the repository"
 )
 def test_real_edits_end_in_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from alignment_cli.demo.base import BaseRecipe, pretrain
+    from alignment_cli.demo.base import pretrain
+    from alignment_cli.demo.settings import BaseRecipe
 
     with gzip.open(EDITS, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    short = [row for row in rows if len(row["prompt"]) + len(row["edited"]) < 700][:450]
+    short = [row for row in rows if len(row["prompt"]) + len(row["edited"]) < 700][:300]
     recipe = BaseRecipe(vocabulary=2048, context=512, steps=60, examples_per_step=8)
     pretrain([(row["prompt"], " " + row["response"]) for row in short], tmp_path / "base", recipe=recipe)
     for row in short:

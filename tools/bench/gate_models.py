@@ -36,7 +36,8 @@ from alignment_api.evidence import Evidence
 from alignment_api.gate import decide
 from alignment_api.metrics import MetricName
 from alignment_api.spec import EvaluationSpec
-from alignment_cli.demo.base import BaseRecipe, pretrain, sample
+from alignment_cli.demo.base import pretrain, sample
+from alignment_cli.demo.settings import BaseRecipe
 from alignment_cli.demo.world import broken_rules, draw_encounter, edit, prompt, unknown_words, write_note
 from alignment_trainer.data.rows import Kind, Pair, Place
 from alignment_trainer.evaluation.criteria import Alpha, gather_evidence

@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from alignment_cli.demo.setup import Demo, lay_out
+from alignment_cli.demo.settings import Demo
+from alignment_cli.demo.setup import lay_out
 from tools.cluster import binaries, judge, paths, prometheus, s3, shell
 from tools.cluster.kubectl import Kubectl
 from tools.cluster.prepare import prepare, say

@@ -16,7 +16,7 @@ from alignment_cli.output import Output, emit, say
 
 if TYPE_CHECKING:
     from alignment_api.run import AlignmentRun
-    from alignment_cli.demo.setup import Demo
+    from alignment_cli.demo.settings import Demo
     from alignment_cli.demo.truth import Truth
 
 __all__ = ["register"]
@@ -56,7 +56,7 @@ def demo(
     }
     import yaml
 
-    from alignment_cli.demo.setup import Demo, lay_out, manifest_text
+    from alignment_cli.demo.settings import Demo, manifest_text
     from alignment_cli.embedded.state import State
     from alignment_cli.manifests import parse_manifest
     from alignment_cli.outcome import exit_code
@@ -73,6 +73,8 @@ def demo(
         raise CommandError(
             f"{error.message} Or give the demo another --directory.", exit_code=error.exit_code
         ) from None
+    from alignment_cli.demo.setup import lay_out  # loads torch, for seconds
+
     lay_out(settings, _Progress(quiet=output is not Output.TEXT))
     run = execute(directory / ".align", wanted, output, quiet=output is not Output.TEXT)
     truth = _truth(settings, run)

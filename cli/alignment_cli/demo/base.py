@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-__all__ = ["BaseRecipe", "pretrain", "sample"]
+from alignment_cli.demo.settings import BaseRecipe
+
+__all__ = ["pretrain", "sample"]
 
 EOS = "<eos>"
 PAD = "<pad>"
 _IGNORED = -100
-
-
-@dataclass(frozen=True)
-class BaseRecipe:
-    """Size and schedule; the defaults are what the demo uses. Lengths in tokens."""
-
-    vocabulary: int = 1024
-    hidden: int = 128
-    layers: int = 2
-    heads: int = 4
-    context: int = 256
-    steps: int = 600
-    examples_per_step: int = 16
-    learning_rate: float = 5e-3
 
 
 def pretrain(
@@ -67,7 +54,7 @@ def pretrain(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    loss = _fit(model, [_ids(tokenizer, *example) for example in examples], recipe, seed, progress)
+    loss = _fit(model, tokenizer, examples, recipe, seed, progress)
     model.generation_config.do_sample = True
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
@@ -133,7 +120,8 @@ def _ids(tokenizer: Any, prompt: str, text: str) -> tuple[list[int], list[int]]:
 
 def _fit(
     model: Any,
-    rows: Sequence[tuple[list[int], list[int]]],
+    tokenizer: Any,
+    examples: Sequence[tuple[str, str]],
     recipe: BaseRecipe,
     seed: int,
     progress: Callable[[int, int, float], None],
@@ -147,8 +135,8 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     last = math.nan
     model.train()
-    for step, chosen in enumerate(_batches(len(rows), recipe, random.Random(seed))):
-        ids, labels = _pad([rows[i] for i in chosen], model.config.pad_token_id)
+    for step, chosen in enumerate(_batches(len(examples), recipe, random.Random(seed))):
+        ids, labels = _pad([_ids(tokenizer, *examples[i]) for i in chosen], model.config.pad_token_id)
         loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alignment_cli.demo.base import sample
+from alignment_cli.demo.settings import TEMPERATURE
 from alignment_cli.demo.world import draw_encounter, edit, prompt
 
 __all__ = ["write_events"]
 
-TEMPERATURE = 0.8
-"""At which drafts are sampled and models are compared: low enough to keep facts, high enough to vary wording."""
 _BEGAN = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 

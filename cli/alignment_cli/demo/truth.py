@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignment_cli.demo.base import sample
-from alignment_cli.demo.feedback import TEMPERATURE
+from alignment_cli.demo.settings import TEMPERATURE
 from alignment_cli.demo.world import broken_rules, draw_encounter, prompt, unknown_words
 from alignment_trainer.data.shares import wilson
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from alignment_cli.demo import setup
-from alignment_cli.demo.base import BaseRecipe
-from alignment_cli.demo.setup import Demo, lay_out
+from alignment_cli.demo.settings import BaseRecipe, Demo
+from alignment_cli.demo.setup import lay_out
 
 
 @pytest.fixture
