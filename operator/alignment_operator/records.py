@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -124,13 +125,7 @@ class RunRecord:
     def parse(self) -> AlignmentRun:
         """The run as a model. Raises UnreadableRun when a stored run does not fit the contract."""
         assert self.body is not None, "a finished run is only its summary"  # noqa: S101
-        try:
-            return AlignmentRun.model_validate_json(self.body)
-        except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False, include_context=False)
-            said = [f"{field_path(problem['loc'])}: {problem['msg']}" for problem in problems[:_PROBLEMS]]
-            more = len(problems) - len(said)
-            raise UnreadableRun("; ".join([*said, *([f"and {more} more"] if more else [])])) from None
+        return _parsed(self.body)
 
     def wire(self) -> Json:
         """What is kept of its JSON. Only of a run that goes on."""
@@ -211,6 +206,17 @@ class PodRecord:
     def owner(self) -> Identity:
         """The run that its labels name; whether it is a pod of one of its Jobs, job_uid says."""
         return self.run, self.run_uid
+
+
+@lru_cache(maxsize=32)  # a run is looked at more than once in most of its versions, within a moment
+def _parsed(body: bytes) -> AlignmentRun:
+    try:
+        return AlignmentRun.model_validate_json(body)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        said = [f"{field_path(problem['loc'])}: {problem['msg']}" for problem in problems[:_PROBLEMS]]
+        more = len(problems) - len(said)
+        raise UnreadableRun("; ".join([*said, *([f"and {more} more"] if more else [])])) from None
 
 
 def version_number(version: str) -> int:
