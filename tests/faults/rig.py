@@ -229,7 +229,7 @@ class Rig:
             raise Crash
         if kind in _ANSWERS:
             return _ANSWERS[kind]
-        if kind is FaultKind.STALE and method == "GET":
+        if kind is FaultKind.STALE:
             return self.server.as_of(self.server.version - _STALE_CHANGES).handle(method, path, query, body)
         answer = self.server.handle(method, path, query, body)
         while self.scenario.swift and self.kubelet.step():

@@ -27,7 +27,7 @@ from support.kubelet import Kubelet
 from support.process import LIST_EXPIRED, environment
 from support.runs import manifest
 
-KILLS = int(os.environ.get("ALIGNMENT_SOAK_KILLS", "50"))
+KILLS = int(os.environ.get("ALIGNMENT_SOAK_KILLS", "25"))
 RUNS_AT_ONCE = 8
 REQUESTS_UNTIL_KILL = 120
 FORGET_AFTER_CHANGES = 20_000

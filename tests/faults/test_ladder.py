@@ -26,6 +26,8 @@ def _numbers(scenario: Scenario, kind: FaultKind) -> Iterable[int]:
     if scenario.forgets and kind in (FaultKind.CRASH_BEFORE, FaultKind.CRASH_AFTER):
         return ()
     reference = _reference(scenario)
+    if kind is FaultKind.STALE:  # only what is read can be stale
+        return [number for number, call in enumerate(reference.server.requests, 1) if call[0] == "GET"]
     return range(1, (reference.events if kind in EVENT_FAULTS else reference.calls) + 1)
 
 

@@ -7,8 +7,8 @@ and its Job says how that went only then.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from alignment_api.names import LABEL_ATTEMPT, LABEL_STAGE, REQUEST_ANNOTATION, StageName
@@ -202,9 +202,7 @@ class Kubelet:
             "finishedAt": self.server.time(),
         }
         if end == "done":
-            request = StageRequest.model_validate(
-                json.loads(pod["metadata"]["annotations"][REQUEST_ANNOTATION])
-            )
+            request = _request(pod["metadata"]["annotations"][REQUEST_ANNOTATION])
             terminated["message"] = self.answer(request).to_termination_message()
         elif code in (64, 65, 75):
             reason = {64: "RequestInvalid", 65: "DataInvalid", 75: "StorageTrouble"}[code]
@@ -246,6 +244,11 @@ class Kubelet:
             "lastTransitionTime": self.server.time(),
         }
         self._status(job, {"active": 0, "conditions": [condition]})
+
+
+@lru_cache(maxsize=64)  # the stories of the fault ladder ask for the same again and again
+def _request(text: str) -> StageRequest:
+    return StageRequest.model_validate_json(text)
 
 
 def _key(pod: Json) -> tuple[str, str, str]:

@@ -1,6 +1,6 @@
 ##@ Operator
 
-faults: $(STAMP) ## Every single fault at every call and event, then a process killed 50 times
+faults: $(STAMP) ## Every single fault at every call and event, then a process killed 25 times
 	$(PYTEST) -n 2 --dist worksteal -q tests/faults
 
 soak: $(STAMP) ## The operator's process killed 1,000 times at random moments
