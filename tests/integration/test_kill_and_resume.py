@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from alignment_api.stage import StageFailure
+from alignment_api.stage import StageFailure, StageRequest
 from support.material import pair
 from support.stageprocess import signal_at, start
-from support.trainstage import TrainStage
+from support.trainstage import Trained, TrainStage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -35,35 +35,58 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> TrainStage:
     return TrainStage((folder / "store").as_uri() + "/", folder)
 
 
+def checkpoints(stage: TrainStage, request: StageRequest) -> list[str]:
+    """URIs of the objects of all checkpoints that a stage has stored."""
+    return [info.uri for info in stage.stores(stage.root).list(f"{request.folder}checkpoints/")]
+
+
+def weights(trained: Trained) -> dict[str, Any]:
+    """All tensors of a candidate."""
+    from safetensors.torch import load_file
+
+    files = trained.model.folder.glob("*.safetensors")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_and_killed_at_random_steps_it_ends_with_the_same_losses(
     stage: TrainStage, kind: str, tmp_path: Path
 ) -> None:
+    import torch
+
     settings = KINDS[kind] | {"epochs": 2}
     undisturbed = stage.run(f"calm-{list(KINDS).index(kind)}", PAIRS, **settings)
-    request = stage.request(f"disturbed-{kind}", PAIRS, **settings)
+    request = stage.request(f"disturbed-{list(KINDS).index(kind)}", PAIRS, **settings)
     rng = random.Random(kind)
     stop, kill = sorted(rng.sample(range(2, STEPS), 2))
-    # Told to stop, then killed further on; the second attempt starts on another machine, without the first one's files.
+    # Told to stop, then killed further on; each attempt starts on another machine, without the last one's files.
     first = start(request, tmp_path / "first", prelude=signal_at(stop, signal.SIGTERM))
     assert first.wait() == 143, first.log[-4000:]
     assert isinstance(first.last_word, StageFailure)
+    said = first.last_word.message
+    assert said.endswith(f"{stop} of {STEPS}; the checkpoint is stored."), said
+    kept = checkpoints(stage, request)
+    assert any(f"/checkpoint-{stop}/" in uri for uri in kept), kept
     second = start(request, tmp_path / "second", prelude=signal_at(kill, signal.SIGKILL))
     assert second.wait() == 137, second.log[-4000:]
-    third = start(request, tmp_path / "second")
-    assert third.wait() == 0, third.log[-4000:]
+    third = stage.carry_out(request)
     assert len(undisturbed.losses) == STEPS
     assert third.losses == pytest.approx(undisturbed.losses, abs=1e-6)
     steps = [entry["step"] for entry in third.record["curve"] if "loss" in entry]
     assert steps == list(range(1, STEPS + 1)), "each step counts once"
+    assert checkpoints(stage, request) == [], "no longer needed"
+    ours, theirs = weights(third), weights(undisturbed)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_of_six_steps_loses_no_more_than_one_of_them(stage: TrainStage, tmp_path: Path) -> None:
     request = stage.request("short", PAIRS, **LORA, epochs=1)
     first = start(request, tmp_path, prelude=signal_at(5, signal.SIGKILL))
     assert first.wait() == 137, first.log[-4000:]
-    keys = [info.uri for info in stage.stores(request.folder).list(request.folder)]
+    keys = checkpoints(stage, request)
     assert any(uri.endswith("checkpoint-4/SHA256SUMS") for uri in keys), keys
-    second = start(request, tmp_path)
+    second = start(request, tmp_path)  # on the same machine
     assert second.wait() == 0, second.log[-4000:]
     assert len(second.losses) == 6

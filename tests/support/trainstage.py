@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,9 +99,11 @@ class TrainStage:
 
     def run(self, name: str, pairs: Sequence[Pair], **training: Any) -> Trained:
         """Carry out one stage in this process."""
-        request = self.request(name, pairs, **training)
-        scratch = self.scratch / name / "work"
-        scratch.mkdir()
+        return self.carry_out(self.request(name, pairs, **training))
+
+    def carry_out(self, request: StageRequest) -> Trained:
+        """Carry out a request in this process; it finds what an earlier attempt stored, and no file of its machine."""
+        scratch = Path(tempfile.mkdtemp(dir=self.scratch))
         context = StageContext(request, self.stores, scratch, SilentProgress(), threading.Event())
         result = run(context)
         model = fetch_model(result.output, self.stores, scratch / "candidate-fetched")
