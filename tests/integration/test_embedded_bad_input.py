@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from alignment_api.exitcodes import AlignExit
 from support.embedded import Project, edits
+from support.judge import judge_server
 
 Break = Callable[[Project, dict[str, Any]], None]
 
@@ -137,6 +139,18 @@ def test_a_missing_bucket_is_named(project: Project, s3: Any) -> None:
     assert done.returncode in (64, 65)
     assert "no-such-bucket" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_judge_that_refuses_the_key_ends_the_run_with_what_to_do(project: Project) -> None:
+    with judge_server(replies=[(401, {}, {})] * 50) as server:
+        judge = {"type": "OpenAICompatible", "url": server.url, "model": "m", "secretRef": {"name": "judge"}}
+        wins = [{"name": "wins", "metric": "winRate", "minimum": 0.5, "minimumEffect": 0.05}]
+        done = project.run(project.manifest(evaluation={"judge": judge}, gate={"criteria": wins}))
+        assert len(server.requests) == 1, "found before any text was generated"
+    assert done.returncode == AlignExit.REQUEST_INVALID, done.stderr
+    failure = project.resource()["status"]["lastFailure"]
+    assert failure["reason"] == "JudgeRefused"
+    assert "evaluation.judge.secretRef" in failure["message"]
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_published(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""``align run`` from rows to a published model or a reasoned refusal, on files and on a real S3 server."""
+"""``align run`` from rows to a published model or a reasoned refusal; on a real S3 server: ``test_examples.py``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.embedded import ALWAYS, NEVER, Project, edits
-from support.s3server import S3Server
+from support.embedded import NEVER, Project, edits
 
 pytestmark = pytest.mark.slow
 
@@ -113,28 +112,6 @@ def test_a_failed_gate_publishes_nothing_and_the_exit_code_says_why(project: Pro
     assert not (project.folder / "refused" / "versions").exists()
 
 
-def test_a_person_is_waited_for_then_obeyed(project: Project) -> None:
-    manifest = project.manifest(
-        "held",
-        gate={
-            "criteria": ALWAYS,
-            "approval": "Manual",
-        },
-        publish={"uri": f"{project.root}/held/"},
-    )
-    state = ("--state", str(project.state))
-    assert project.run(manifest).returncode == 4
-    assert project.reason("held") == "AwaitingDecision"
-    assert project.align("approve", "held", "--reason", "read the report", *state).returncode == 0
-    twice = project.align("reject", "held", "--reason", "changed my mind", *state)
-    assert twice.returncode == 64
-    assert "set once" in twice.stderr
-    assert project.align("run", "held", *state, "-o", "json").returncode == 0
-    version = Path(project.resource("held")["status"]["published"]["uri"].removeprefix("file://"))
-    lineage = json.loads((version / "lineage.json").read_text(encoding="utf-8"))
-    assert "read the report" in json.dumps(lineage)
-
-
 def test_an_adapter_goes_through_warm_start_and_dpo_and_loads_on_its_base(project: Project) -> None:
     manifest = project.manifest(
         "adapter",
@@ -157,21 +134,3 @@ def test_an_adapter_goes_through_warm_start_and_dpo_and_loads_on_its_base(projec
     assert base["uri"] == f"{project.root}/base/"
     assert (version / "adapter_model.safetensors").exists()
     assert not list(version.glob("*.bin"))
-
-
-def test_every_uri_may_be_on_s3(tmp_path: Path, s3: S3Server, bucket: str) -> None:
-    Project.local(tmp_path).with_model().with_rows(edits(60))
-    client = s3.client()
-    name = bucket.removeprefix("s3://").rstrip("/")
-    for path in [*(tmp_path / "base").iterdir(), tmp_path / "rows.jsonl"]:
-        client.upload_file(str(path), name, str(path.relative_to(tmp_path)))
-    project = Project(tmp_path, f"s3://{name}", s3.environment)
-    manifest = project.manifest(storage={"endpoint": s3.endpoint, "region": "us-east-1"})
-    done = project.run(manifest)
-    assert done.returncode == 0, done.stderr
-    published = project.resource()["status"]["published"]
-    assert published["uri"].startswith(f"s3://{name}/models/versions/")
-    keys = {entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]}
-    assert "models/aliases/champion" in keys
-    output = "".join(path.read_text(encoding="utf-8") for path in project.state.rglob("output.log"))
-    assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in output + json.dumps(project.resource())

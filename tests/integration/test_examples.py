@@ -6,6 +6,7 @@ queue runs in tests/cluster/test_kueue.py.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import yaml
 from alignment_api.exitcodes import AlignExit
 from alignment_cli.manifests import load_manifest
 from support.documents import ROOT
-from support.embedded import Project, edits
+from support.embedded import ALWAYS, Project, edits
 from support.judge import judge_server
 from support.s3server import S3Server
 
@@ -83,38 +84,66 @@ def test_an_example_runs_to_a_verdict(project: Project, example: str, excluded: 
     assert status["data"]["excluded"] == excluded
 
 
-def test_the_judge_of_the_example_is_asked_and_its_win_rate_decides(project: Project) -> None:
-    project.environment["ALIGNMENT_JUDGE_TOKEN"] = "a-key"
+def test_the_judge_of_the_example_is_asked_named_and_its_win_rate_decides(project: Project) -> None:
+    project.environment["ALIGNMENT_JUDGE_TOKEN"] = "secret-key"
     with judge_server() as server:
         judge = load_manifest(ROOT / "examples" / "judge.yaml").spec.evaluation.judge.to_wire()
         done = project.run(brought_home("judge", project, evaluation={"judge": {**judge, "url": server.url}}))
-        assert done.returncode in VERDICTS, done.stderr
+        assert done.returncode in {AlignExit.GATE_FAILED, AlignExit.UNDECIDED}, done.stderr
         assert server.requests[0]["model"] == "a-large-judge"
-    verdict = project.resource("judge")["status"]["verdict"]
-    assert verdict["criteria"][0]["metric"] == "winRate"
+        assert set(server.tokens) == {"Bearer secret-key"}
+    status = project.resource("judge")["status"]
+    assert status["verdict"]["criteria"][0]["metric"] == "winRate"
+    metrics = {metric["name"]: metric for metric in status["metrics"]}
+    assert metrics["winRate"]["estimate"] == 0.5, "a judge that always takes the first gives ties"
+    assert metrics["winRate"]["n"] == 12
+    evaluation = next(stage["artifactUri"] for stage in status["stages"] if stage["name"] == "evaluate")
+    folder = Path(evaluation.removeprefix("file://"))
+    lines = (folder / "generations.jsonl").read_text(encoding="utf-8").splitlines()
+    differing = sum(row["candidate"] != row["champion"] for row in map(json.loads, lines))
+    # One question to see that the judge answers, then both orders of each prompt whose answers differ.
+    assert len(server.requests) == 1 + 2 * differing
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["judge"]["model"] == "a-large-judge"
+    assert report["judge"]["requests"] == len(server.requests)
+    written = [path.read_text(encoding="utf-8", errors="ignore") for path in folder.iterdir()]
+    assert not any("secret-key" in text for text in [*written, done.stdout, done.stderr])
 
 
-def test_the_s3_example_finds_credentials_without_naming_a_secret(
+def test_the_s3_example_has_every_uri_there_and_finds_credentials_without_naming_a_secret(
     tmp_path: Path, s3: S3Server, bucket: str
 ) -> None:
     """As with workload identity: nothing in the manifest, everything from boto3's own chain."""
     Project.local(tmp_path).with_model().with_rows(edits(60))
+    client = s3.client()
     name = bucket.removeprefix("s3://").rstrip("/")
     for path in [*(tmp_path / "base").iterdir(), tmp_path / "rows.jsonl"]:
-        s3.client().upload_file(str(path), name, str(path.relative_to(tmp_path)))
+        client.upload_file(str(path), name, str(path.relative_to(tmp_path)))
     project = Project(tmp_path, f"s3://{name}", s3.environment)
     # The encryption key of the example is one of Amazon's; a store of one's own has none.
     storage = {"endpoint": s3.endpoint, "region": "us-east-1"}
-    done = project.run(brought_home("s3-workload-identity", project, storage=storage))
-    assert done.returncode in VERDICTS, done.stderr
-    assert "credentialsSecretRef" not in str(project.resource("s3-workload-identity")["spec"])
+    example = "s3-workload-identity"
+    done = project.run(brought_home(example, project, storage=storage, gate={"criteria": ALWAYS}))
+    assert done.returncode == AlignExit.PUBLISHED, done.stderr
+    resource = project.resource(example)
+    assert "credentialsSecretRef" not in str(resource["spec"])
+    assert resource["status"]["published"]["uri"].startswith(f"{project.root}/{example}/versions/")
+    keys = {entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]}
+    assert f"{example}/aliases/champion" in keys
+    output = "".join(path.read_text(encoding="utf-8") for path in project.state.rglob("output.log"))
+    assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in output + json.dumps(resource)
 
 
-def test_the_approval_example_waits_and_obeys(project: Project) -> None:
+def test_the_approval_example_waits_for_a_person_and_obeys(project: Project) -> None:
     state = ("--state", str(project.state))
     done = project.run(brought_home("manual-approval", project))
     assert done.returncode == AlignExit.UNDECIDED, done.stderr
     assert project.reason("manual-approval") == "AwaitingDecision"
-    assert project.align("approve", "manual-approval", "--reason", "read it", *state).returncode == 0
+    reason = ("--reason", "read the report", *state)
+    assert project.align("approve", "manual-approval", *reason).returncode == 0
+    twice = project.align("reject", "manual-approval", "--reason", "changed my mind", *state)
+    assert twice.returncode == AlignExit.REQUEST_INVALID
+    assert "set once" in twice.stderr
     assert project.align("run", "manual-approval", *state).returncode == AlignExit.PUBLISHED
-    assert project.reason("manual-approval") == "Published"
+    version = Path(project.resource("manual-approval")["status"]["published"]["uri"].removeprefix("file://"))
+    assert "read the report" in (version / "lineage.json").read_text(encoding="utf-8")
