@@ -132,7 +132,7 @@ def map_list_of(description: str, *keys: str, maximum: int) -> Any:
 
 
 def section(model: type[_Model], description: str) -> Any:
-    """A part that may be left out: its defaults then, made once, for immutable as it is all can hold the same one."""
+    """A section that may be left out. Its default is made once and shared: nobody may change a dict in it."""
     return Field(default_factory=cache(model), description=description)
 
 

@@ -230,6 +230,7 @@ class Rig:
         if kind in _ANSWERS:
             return _ANSWERS[kind]
         if kind is FaultKind.STALE:
+            assert method == "GET", "until its fault a story is the one without"
             return self.server.as_of(self.server.version - _STALE_CHANGES).handle(method, path, query, body)
         answer = self.server.handle(method, path, query, body)
         while self.scenario.swift and self.kubelet.step():

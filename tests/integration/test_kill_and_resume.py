@@ -1,4 +1,4 @@
-"""A training that is stopped or killed at any step goes on to the losses of one that nobody disturbed; real processes."""
+"""A training whose process is stopped or killed at any step goes on to the losses of one that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from alignment_api.stage import StageFailure, StageRequest
 from support.material import pair
+from support.publishing import SilentProgress
 from support.stageprocess import signal_at, start
 from support.trainstage import Trained, TrainStage
 
@@ -33,6 +34,27 @@ STEPS = 12
 def stage(tmp_path_factory: pytest.TempPathFactory) -> TrainStage:
     folder = tmp_path_factory.mktemp("stage")
     return TrainStage((folder / "store").as_uri() + "/", folder)
+
+
+NEVER_FROM_THE_BEGINNING = signal_at(1, signal.SIGABRT)
+
+
+class Told(SilentProgress):
+    """Progress that keeps which steps of the training were made."""
+
+    def __init__(self) -> None:
+        self.trained: list[int] = []
+
+    def update(
+        self, step: int, steps: int, *, activity: str = "", metrics: dict[str, float] | None = None
+    ) -> None:
+        if activity == "training" and step:
+            self.trained.append(step)
+
+
+def attempt(request: StageRequest, number: int) -> StageRequest:
+    """The request as a later attempt gets it."""
+    return request.model_copy(update={"attempt": number})
 
 
 def checkpoints(stage: TrainStage, request: StageRequest) -> list[str]:
@@ -67,14 +89,19 @@ def test_stopped_and_killed_at_random_steps_it_ends_with_the_same_losses(
     assert said.endswith(f"{stop} of {STEPS}; the checkpoint is stored."), said
     kept = checkpoints(stage, request)
     assert any(f"/checkpoint-{stop}/" in uri for uri in kept), kept
-    second = start(request, tmp_path / "second", prelude=signal_at(kill, signal.SIGKILL))
+    prelude = NEVER_FROM_THE_BEGINNING + signal_at(kill, signal.SIGKILL)
+    second = start(attempt(request, 2), tmp_path / "second", prelude=prelude)
     assert second.wait() == 137, second.log[-4000:]
-    third = stage.carry_out(request)
+    told = Told()
+    third = stage.carry_out(attempt(request, 3), told)
+    assert min(told.trained) > 1, "it began where the killed one was"
     assert len(undisturbed.losses) == STEPS
     assert third.losses == pytest.approx(undisturbed.losses, abs=1e-6)
     steps = [entry["step"] for entry in third.record["curve"] if "loss" in entry]
     assert steps == list(range(1, STEPS + 1)), "each step counts once"
     assert checkpoints(stage, request) == [], "no longer needed"
+    written = [*kept, *map(str, third.model.folder.iterdir())]
+    assert not any(file.endswith("README.md") for file in written), "publish writes the card"
     ours, theirs = weights(third), weights(undisturbed)
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
@@ -87,6 +114,9 @@ def test_a_run_of_six_steps_loses_no_more_than_one_of_them(stage: TrainStage, tm
     assert first.wait() == 137, first.log[-4000:]
     keys = checkpoints(stage, request)
     assert any(uri.endswith("checkpoint-4/SHA256SUMS") for uri in keys), keys
-    second = start(request, tmp_path)  # on the same machine
+    undisturbed = stage.run("short-calm", PAIRS, **LORA, epochs=1)
+    # On the same machine, where the killed one left its files.
+    second = start(attempt(request, 2), tmp_path, prelude=NEVER_FROM_THE_BEGINNING)
     assert second.wait() == 0, second.log[-4000:]
     assert len(second.losses) == 6
+    assert second.losses == pytest.approx(undisturbed.losses, abs=1e-6)

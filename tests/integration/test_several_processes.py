@@ -205,7 +205,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_told_to_stop_all_stop_after_the_same_step_and_go_on_to_the_losses_of_one(
+def test_told_to_stop_all_stop_after_the_same_step_and_two_nodes_go_on_to_the_losses_of_one(
     stage: TrainStage, tmp_path: Path
 ) -> None:
     alone = stage.run("not-stopped", PAIRS, **FULL)
@@ -214,5 +214,9 @@ def test_told_to_stop_all_stop_after_the_same_step_and_go_on_to_the_losses_of_on
     stopped = ended(start(request, tmp_path, prelude=prelude, **TWO), 143)
     assert isinstance(stopped.last_word, StageFailure)
     assert stopped.last_word.reason == "Stopped"
-    again = ended(start(request, tmp_path / "again", prelude=SMALL_MICRO_BATCHES, **TWO), 0)
-    assert again.losses == pytest.approx(alone.losses, abs=2e-5)
+    apart = request.model_copy(update={"attempt": 2, "spec": with_nodes(request.spec, 2)})
+    prelude = SMALL_MICRO_BATCHES + signal_at(1, signal.SIGABRT)  # it must not begin anew
+    first, second = start_nodes(apart, tmp_path / "again", 2, prelude=prelude)
+    ended(first, 0)
+    ended(second, 0)
+    assert first.losses == pytest.approx(alone.losses, abs=2e-5)

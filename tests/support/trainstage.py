@@ -101,10 +101,10 @@ class TrainStage:
         """Carry out one stage in this process."""
         return self.carry_out(self.request(name, pairs, **training))
 
-    def carry_out(self, request: StageRequest) -> Trained:
+    def carry_out(self, request: StageRequest, progress: SilentProgress | None = None) -> Trained:
         """Carry out a request in this process; it finds what an earlier attempt stored, and no file of its machine."""
         scratch = Path(tempfile.mkdtemp(dir=self.scratch))
-        context = StageContext(request, self.stores, scratch, SilentProgress(), threading.Event())
+        context = StageContext(request, self.stores, scratch, progress or SilentProgress(), threading.Event())
         result = run(context)
         model = fetch_model(result.output, self.stores, scratch / "candidate-fetched")
         record = json.loads((model.folder / "training.json").read_text(encoding="utf-8"))

@@ -76,9 +76,7 @@ def load_policy(
 
 
 def _no_card(_folder: str) -> None:
-    """In the place of PEFT's: nobody reads a checkpoint's card, at each save it takes longer than a small adapter's weights, and
-    publish writes the model's.
-    """
+    """Replaces PEFT's card, which nobody reads and which takes longer than a small adapter's weights; publish writes ours."""
 
 
 def save_policy(
