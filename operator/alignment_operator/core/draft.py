@@ -100,13 +100,17 @@ class Draft:
 
     def status(self) -> AlignmentRunStatus:
         """The finished status. Conditions and stages keep a fixed order, so that equal content is equal."""
+        generation = self._run.metadata.generation
+        conditions = (self._conditions[kind] for kind in _ORDER)
         return self._run.status.model_copy(
             update={
                 **self._fields,
-                "observed_generation": self._run.metadata.generation,
+                "observed_generation": generation,
                 "conditions": tuple(
-                    c.model_copy(update={"observed_generation": self._run.metadata.generation})
-                    for c in (self._conditions[kind] for kind in _ORDER)
+                    c
+                    if c.observed_generation == generation
+                    else c.model_copy(update={"observed_generation": generation})
+                    for c in conditions
                 ),
                 "stages": tuple(self._stages[name] for name in STAGES if name in self._stages),
             }
