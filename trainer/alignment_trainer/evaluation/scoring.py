@@ -132,7 +132,7 @@ def _shared_logps(
         present = torch.zeros_like(answer)
         for row, (tokens, _) in enumerate(rows):
             present[row, : len(tokens)] = True
-        return seam.run(pack(ids, present, answer).to(device)).log_probs
+        return seam.run(pack(ids, present, answer).to(device))["log_probs"]
 
     device = next(model.parameters()).device
     logps = np.zeros((len(chosen), 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ def tokens_through(loaded: Any) -> list[int]:
     return seen
 
 
-def test_sides_scored_together_equal_each_side_by_itself(model: LocalModel) -> None:
+def test_sides_scored_together_equal_each_side_by_itself_without_trl(
+    model: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("trl", *(name for name in sys.modules if name.startswith("trl."))):
+        monkeypatch.setitem(sys.modules, name, None)  # its import fails
     loaded = load_frozen(model, Precision.FLOAT32)
     chosen, rejected, pad = sides(model)
     plain = [score(loaded, side, pad, lambda _done: None) for side in (chosen, rejected)]

@@ -40,7 +40,7 @@ def test_a_packed_row_whose_segments_are_lost_is_an_error_in_every_layer() -> No
     seam = forward.install(model, attention.sdpa_segments)
     batch = batch_of([([5, 6, 7], [8, 9, 2], [8, 10, 2])])
     packed = packing.pack(*(batch[name] for name in ("input_ids", "attention_mask", "completion_mask")))
-    whole = seam.run(packed).log_probs
+    whole = seam.run(packed)["log_probs"]
     assert torch.isfinite(whole).all()
     decoder = model.model.forward
     for lost in ("segments", "segment_backend"):

@@ -57,10 +57,9 @@ class Seam:
         finally:
             self.logging = kept
 
-    def run(self, packed: PackedBatch) -> Any:
-        """Score a packed batch; returns TRL's ``FusedCausalLMOutput``."""
+    def run(self, packed: PackedBatch) -> dict[str, torch.Tensor]:
+        """Score a packed batch; returns the fields of TRL's ``FusedCausalLMOutput``, (2P, T-1) each."""
         from torch.distributed.tensor import DTensor
-        from trl.trainer.utils import FusedCausalLMOutput
 
         self.tokens += packed.ids_T.shape[0]
         self.rows += packed.rows_R.shape[0]
@@ -86,7 +85,7 @@ class Seam:
             if name not in fields:
                 kind = torch.bool if name == "is_top1" else torch.float32
                 fields[name] = torch.zeros((), dtype=kind, device=hidden_TE.device).expand(packed.shape)
-        return FusedCausalLMOutput(**fields)
+        return fields
 
     def _products(self) -> contextlib.AbstractContextManager[Any]:
         # Checkpointed layers run again in the backward pass, outside of here, and must then do the same.
@@ -112,7 +111,10 @@ def install(model: Any, backend: attention.Backend, *, always: tuple[str, ...] =
         packed = kwargs.pop(KEY, None)
         if packed is None or not kwargs.get("fused_lm_head", False):
             return original(*args, **kwargs)
-        return seam.run(packed)
+        # Whoever makes this call is TRL; evaluation scores without loading it.
+        from trl.trainer.utils import FusedCausalLMOutput
+
+        return FusedCausalLMOutput(**seam.run(packed))
 
     base.forward = types.MethodType(forward, base)
     return seam
