@@ -14,6 +14,7 @@ from typing import Final
 from alignment_api.names import StageName
 from alignment_api.stage import StageRequest
 from alignment_trainer.errors import RequestError, TemporaryError
+from alignment_trainer.runtime.collector import collector_at_rest
 
 __all__ = [
     "ADDRESS",
@@ -84,7 +85,8 @@ class Crew:
 
 def visible_gpus() -> int:
     """GPUs that torch sees here."""
-    import torch
+    with collector_at_rest():
+        import torch
 
     return torch.cuda.device_count()
 
