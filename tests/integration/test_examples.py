@@ -146,5 +146,6 @@ def test_the_approval_example_waits_for_a_person_and_obeys(project: Project) -> 
     assert twice.returncode == AlignExit.REQUEST_INVALID
     assert "set once" in twice.stderr
     assert project.align("run", "manual-approval", *state).returncode == AlignExit.PUBLISHED
+    assert project.reason("manual-approval") == "Published"
     version = Path(project.resource("manual-approval")["status"]["published"]["uri"].removeprefix("file://"))
     assert "read the report" in (version / "lineage.json").read_text(encoding="utf-8")

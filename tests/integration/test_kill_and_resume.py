@@ -77,8 +77,9 @@ def test_stopped_and_killed_at_random_steps_it_ends_with_the_same_losses(
     import torch
 
     settings = KINDS[kind] | {"epochs": 2}
-    undisturbed = stage.run(f"calm-{list(KINDS).index(kind)}", PAIRS, **settings)
-    request = stage.request(f"disturbed-{list(KINDS).index(kind)}", PAIRS, **settings)
+    number = list(KINDS).index(kind)
+    undisturbed = stage.run(f"calm-{number}", PAIRS, **settings)
+    request = stage.request(f"disturbed-{number}", PAIRS, **settings)
     rng = random.Random(kind)
     stop, kill = sorted(rng.sample(range(2, STEPS), 2))
     # Told to stop, then killed further on; each attempt starts on another machine, without the last one's files.

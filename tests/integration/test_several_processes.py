@@ -58,8 +58,9 @@ def ended(process: StageProcess, code: int) -> StageProcess:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_have_the_losses_of_one(stage: TrainStage, kind: str, tmp_path: Path) -> None:
-    alone = stage.run(f"alone-{list(KINDS).index(kind)}", PAIRS, **KINDS[kind])
-    request = stage.request(f"two-{kind}", PAIRS, **KINDS[kind])
+    number = list(KINDS).index(kind)
+    alone = stage.run(f"alone-{number}", PAIRS, **KINDS[kind])
+    request = stage.request(f"two-{number}", PAIRS, **KINDS[kind])
     two = ended(start(request, tmp_path, prelude=SMALL_MICRO_BATCHES + TORN_DOWN_BADLY, **TWO), 0)
     assert two.losses == pytest.approx(alone.losses, abs=2e-5)
     assert two.record["schedule"]["processes"] == 2

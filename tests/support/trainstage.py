@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alignment_api.names import StageName
 from alignment_api.spec import AlignmentRunSpec
@@ -68,6 +69,9 @@ class TrainStage:
 
         ``training`` is laid over a quick one; what is None there is left to the defaults.
         """
+        assert quote(name) == name, (
+            f"the checkpoints of {name!r} would not be found, and nothing would be resumed"
+        )
         model = training.pop("model", self.model)
         data = self.scratch / name / "data"
         data.mkdir(parents=True)

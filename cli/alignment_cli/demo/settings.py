@@ -54,7 +54,7 @@ class BaseRecipe:
 
 @dataclass(frozen=True)
 class Demo:
-    """Settings of one demo. steps: of the base's training; fewer make a base too weak for a verdict, but fast."""
+    """Settings of one demo. recipe: of the base; with fewer steps it is too weak for a verdict, but fast."""
 
     folder: Path
     pairs: int = 800
