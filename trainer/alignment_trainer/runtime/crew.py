@@ -2,7 +2,8 @@
 
 Read once, by :mod:`alignment_trainer.main`, from the variables that the operator sets on the pods of an attempt. One
 process drives one GPU. A pod's first process (PID 1) starts those of its node, see :mod:`.launcher`; each of them finds
-its own place in the same variables.
+its own place in the same variables, and looks whether the GPUs are there: PID 1, which lives as long as the training,
+does not load torch for it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ PORT: Final = "ALIGNMENT_MASTER_PORT"
 GPUS: Final = "ALIGNMENT_GPUS"
 """GPUs that the pod asked for; absent: nobody asked."""
 PROCESSES: Final = "ALIGNMENT_PROCESSES"
-"""Processes of a node; absent: one per visible GPU, one without any."""
+"""Processes of a node; absent: one per GPU that was asked for, else per visible one, one without any."""
 LOCAL_RANK: Final = "ALIGNMENT_LOCAL_RANK"
 """Set by the launcher alone: which process of its node this is, from 0."""
 LAUNCHER: Final = "ALIGNMENT_LAUNCHER"
@@ -56,7 +57,8 @@ class Crew:
     """All processes of a training, numbered node by node.
 
     processes: of each node. local: this one's number on its node; None for PID 1, and where there is one process only.
-    address, port: where process 0 is met. socket: process 0's listening socket, inherited.
+    address, port: where process 0 is met. socket: process 0's listening socket, inherited. gpus: how many the pod asked
+    for; None: nobody asked.
     """
 
     nodes: int = 1
@@ -66,6 +68,7 @@ class Crew:
     address: str = "127.0.0.1"
     port: int = 0
     socket: int | None = None
+    gpus: int | None = None
 
     @property
     def size(self) -> int:
@@ -82,6 +85,20 @@ class Crew:
         """True for the one process that stores the result and tells the progress."""
         return self.rank == 0
 
+    def check_gpus(self, seen: int) -> None:
+        """Compare the GPUs that torch sees with those that were asked for, and with the processes that are to drive them.
+
+        Raises TemporaryError GpusMissing, RequestError WorldSizeInvalid.
+        """
+        if self.gpus is not None and self.gpus != seen:
+            raise TemporaryError(
+                f"spec.pods.train.resources asks for {self.gpus} GPUs, and torch sees {seen} on this node: its driver, its "
+                "device plugin or the image does not fit. It is tried again.",
+                reason="GpusMissing",
+            )
+        if seen and self.processes != seen:
+            raise _wrong(f"{PROCESSES} is {self.processes}, and {seen} GPUs are visible")
+
 
 def visible_gpus() -> int:
     """GPUs that torch sees here."""
@@ -96,8 +113,8 @@ def read_crew(
 ) -> Crew:
     """The crew of a stage's process. Every stage but train works alone.
 
-    Raises RequestError WorldSizeInvalid for variables that contradict each other or the spec, TemporaryError GpusMissing
-    where the node shows other GPUs than the pod asked for.
+    gpus: counts them, where no variable says how many. Raises RequestError WorldSizeInvalid for variables that contradict
+    each other or the spec.
     """
     if request.stage is not StageName.TRAIN:
         return Crew()
@@ -109,7 +126,12 @@ def read_crew(
         raise _wrong(f"{NODE_RANK} is {node}, of {nodes} nodes numbered from 0")
     if nodes > 1 and not (environment.get(ADDRESS) and environment.get(PORT)):
         raise _wrong(f"{ADDRESS} and {PORT} are missing, and {nodes} nodes have to meet there")
-    processes = _processes(environment, gpus)
+    asked = _given(environment, GPUS)
+    processes = _given(environment, PROCESSES)
+    if processes is None:
+        processes = max(1, gpus() if asked is None else asked)
+    if processes < 1 or (asked and processes != asked):
+        raise _wrong(f"{PROCESSES} is {processes}, and the pod asks for {asked or 0} GPUs")
     wanted = request.spec.training.pairs_per_step
     if wanted is not None and wanted < nodes * processes:
         raise RequestError(
@@ -127,35 +149,23 @@ def read_crew(
         nodes=nodes,
         node=node,
         processes=processes,
-        local=_number(environment, LOCAL_RANK, 0) if LOCAL_RANK in environment else None,
+        local=_given(environment, LOCAL_RANK),
         address=environment.get(ADDRESS, "127.0.0.1"),
         port=_number(environment, PORT, 0),
-        socket=_number(environment, SOCKET, 0) if SOCKET in environment else None,
+        socket=_given(environment, SOCKET),
+        gpus=asked,
     )
 
 
-def _processes(environment: Mapping[str, str], gpus: Callable[[], int]) -> int:
-    """One process per GPU. A launcher has said how many they are; it has looked already."""
-    if LOCAL_RANK in environment:
-        return _number(environment, PROCESSES, 1)
-    seen = gpus()
-    asked = _number(environment, GPUS, seen)
-    if asked != seen:
-        raise TemporaryError(
-            f"spec.pods.train.resources asks for {asked} GPUs, and torch sees {seen} on this node: its driver, its device "
-            "plugin or the image does not fit. It is tried again.",
-            reason="GpusMissing",
-        )
-    processes = _number(environment, PROCESSES, max(1, seen))
-    if processes < 1 or (seen and processes != seen):
-        raise _wrong(f"{PROCESSES} is {processes}, and {seen} GPUs are visible")
-    return processes
-
-
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    given = _given(environment, name)
+    return default if given is None else given
+
+
+def _given(environment: Mapping[str, str], name: str) -> int | None:
     text = environment.get(name, "")
     try:
-        return int(text) if text else default
+        return int(text) if text else None
     except ValueError:
         raise _wrong(f"{name} is {text!r}") from None
 

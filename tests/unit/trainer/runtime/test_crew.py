@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def test_processes_are_numbered_node_by_node() -> None:
     pid_1 = read_crew(request(nodes=2), TWO_NODES, lambda: 4)
     assert (pid_1.size, pid_1.local, pid_1.leads) == (8, None, False)
     started = TWO_NODES | {"ALIGNMENT_PROCESSES": "4", "ALIGNMENT_LOCAL_RANK": "3"}
-    third = read_crew(request(nodes=2), started, lambda: 0)  # a launcher counted: nobody looks again
+    third = read_crew(request(nodes=2), started, nobody)
     assert (third.rank, third.size) == (7, 8)
     first = read_crew(request(nodes=2), TWO_NODES | {"ALIGNMENT_NODE_RANK": "0"}, lambda: 4)
     assert first.leads
@@ -48,7 +49,13 @@ def test_processes_are_numbered_node_by_node() -> None:
         (TWO_NODES | {"ALIGNMENT_NODE_RANK": "2"}, 4, {"nodes": 2}, "ALIGNMENT_NODE_RANK is 2, of 2 nodes"),
         (TWO_NODES | {"ALIGNMENT_MASTER_PORT": ""}, 4, {"nodes": 2}, "ALIGNMENT_MASTER_PORT are missing"),
         ({"ALIGNMENT_PROCESSES": "two"}, 0, {}, "ALIGNMENT_PROCESSES is 'two'"),
-        ({"ALIGNMENT_PROCESSES": "2"}, 4, {}, "ALIGNMENT_PROCESSES is 2, and 4 GPUs are visible"),
+        ({"ALIGNMENT_PROCESSES": "0"}, 0, {}, "ALIGNMENT_PROCESSES is 0"),
+        (
+            {"ALIGNMENT_PROCESSES": "2", "ALIGNMENT_GPUS": "4"},
+            4,
+            {},
+            "ALIGNMENT_PROCESSES is 2, and the pod asks for 4 GPUs",
+        ),
         ({}, 8, {"pairsPerStep": 4}, "pairsPerStep is 4, fewer than the 8 processes"),
         ({}, 2, {"loss": "aot"}, "loss aot compares the pairs of a step"),
     ],
@@ -57,6 +64,7 @@ def test_processes_are_numbered_node_by_node() -> None:
         "no such node",
         "nowhere to meet",
         "no number",
+        "no process",
         "not one per GPU",
         "too few pairs",
         "a loss over all pairs",
@@ -70,7 +78,38 @@ def test_a_wrong_world_size_is_refused_with_both_numbers(
     assert caught.value.reason == "WorldSizeInvalid"
 
 
-def test_a_node_with_fewer_gpus_than_the_pod_asked_for_is_tried_again() -> None:
-    with pytest.raises(TemporaryError, match="asks for 8 GPUs, and torch sees 0") as caught:
-        read_crew(request(), {"ALIGNMENT_GPUS": "8"}, lambda: 0)
-    assert caught.value.reason == "GpusMissing"
+def test_where_a_variable_says_how_many_nobody_counts() -> None:
+    assert read_crew(request(), {"ALIGNMENT_GPUS": "8"}, nobody) == Crew(processes=8, gpus=8)
+    assert read_crew(request(), {"ALIGNMENT_GPUS": "0"}, nobody) == Crew(gpus=0)
+    two = {"ALIGNMENT_GPUS": "0", "ALIGNMENT_PROCESSES": "2"}
+    assert read_crew(request(), two, nobody) == Crew(processes=2, gpus=0)
+
+
+def nobody() -> int:
+    raise AssertionError("torch is loaded in PID 1, where a variable says how many GPUs there are")
+
+
+def test_a_node_with_other_gpus_than_the_pod_asked_for_is_tried_again() -> None:
+    crew = Crew(processes=8, local=3, gpus=8)
+    crew.check_gpus(8)
+    for seen in (0, 7):
+        with pytest.raises(TemporaryError, match=f"asks for 8 GPUs, and torch sees {seen}") as caught:
+            crew.check_gpus(seen)
+        assert caught.value.reason == "GpusMissing"
+
+
+def test_processes_that_would_not_have_one_gpu_each_are_refused() -> None:
+    Crew(processes=2).check_gpus(0)
+    with pytest.raises(RequestError, match="ALIGNMENT_PROCESSES is 2, and 4 GPUs are visible"):
+        Crew(processes=2).check_gpus(4)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_looks_for_its_gpus_before_it_meets_the_others(processes: int) -> None:
+    import torch
+
+    from alignment_trainer.training.group import join
+
+    crew = Crew(processes=processes, gpus=torch.cuda.device_count() + 1)
+    with pytest.raises(TemporaryError, match="asks for"):
+        join(crew, threading.Event())
