@@ -6,6 +6,7 @@ Where neither is possible the tests that need it are skipped with the reason; wi
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import time
@@ -67,14 +68,18 @@ class Prometheus:
         return found
 
     def wait(self, expression: str, seconds: float = 60.0) -> list[dict[str, Any]]:
-        """The expression's first answer that is not empty: scrapes come when they come."""
+        """The expression's first answer with a number in it: scrapes come when they come.
+
+        A quantile of what has not happened between two of them is NaN, and Grafana leaves a gap.
+        """
         limit = time.monotonic() + seconds
         while time.monotonic() < limit:
-            if found := self.query(expression):
+            found = self.query(expression)
+            if any(not math.isnan(float(row["value"][1])) for row in found):
                 return found
             time.sleep(0.2)
         targets = self.get("targets", state="active")["activeTargets"]
-        raise AssertionError(f"no data for {expression}; targets: {[t['lastError'] for t in targets]}")
+        raise AssertionError(f"no numbers for {expression}; targets: {[t['lastError'] for t in targets]}")
 
 
 @contextmanager
