@@ -105,10 +105,20 @@ class TrainStage:
         """Carry out one stage in this process."""
         return self.carry_out(self.request(name, pairs, **training))
 
-    def carry_out(self, request: StageRequest, progress: SilentProgress | None = None) -> Trained:
-        """Carry out a request in this process; it finds what an earlier attempt stored, and no file of its machine."""
+    def carry_out(
+        self,
+        request: StageRequest,
+        progress: SilentProgress | None = None,
+        stop: threading.Event | None = None,
+    ) -> Trained:
+        """Carry out a request in this process; it finds what an earlier attempt stored, and no file of its machine.
+
+        stop: what the program sets when SIGTERM comes.
+        """
         scratch = Path(tempfile.mkdtemp(dir=self.scratch))
-        context = StageContext(request, self.stores, scratch, progress or SilentProgress(), threading.Event())
+        context = StageContext(
+            request, self.stores, scratch, progress or SilentProgress(), stop or threading.Event()
+        )
         result = run(context)
         model = fetch_model(result.output, self.stores, scratch / "candidate-fetched")
         record = json.loads((model.folder / "training.json").read_text(encoding="utf-8"))
