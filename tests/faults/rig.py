@@ -6,6 +6,7 @@ into the in-memory API server), the watches (its history) and the clock are the 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -347,6 +348,7 @@ def _timeless(value: Any) -> Any:
     return value
 
 
+@functools.cache
 def _differs(name: str) -> bool:
     return (
         name.endswith(("Time", "Timestamp", "Seconds", "edAt", "uid"))

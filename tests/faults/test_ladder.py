@@ -39,10 +39,11 @@ def _status_writes(rig: Rig) -> int:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_any_single_fault_leads_to_the_same_end(scenario: Scenario, kind: FaultKind) -> None:
     reference = _reference(scenario)
+    outcome = reference.outcome()
     for number in _numbers(scenario, kind):
         rig = asyncio.run(Rig(scenario, Fault(kind, number)).play())
         where = f"{scenario.name}: {kind} at {number}"
-        assert rig.outcome() == reference.outcome(), where
+        assert rig.outcome() == outcome, where
         assert all(abs(rig.preemptions(s) - reference.preemptions(s)) <= 1 for s in STAGES), where
         assert rig.created_jobs() == reference.created_jobs(), where
         assert not rig.server.idle_writes, where
