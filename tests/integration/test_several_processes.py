@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from alignment_api.stage import StageFailure, StageResult
 from alignment_trainer.training import selection
@@ -41,6 +42,9 @@ def clearly_lower(*held):
 selection.clearly_lower = clearly_lower
 """
 """Each node notes by which losses of its own it chooses, and keeps the last checkpoint."""
+PID_1_WITHOUT_TORCH = (
+    "import os, sys\nif 'ALIGNMENT_LOCAL_RANK' not in os.environ:\n    sys.modules['torch'] = None\n"
+)
 TWO = {"ALIGNMENT_PROCESSES": "2"}
 
 
@@ -152,6 +156,18 @@ def test_nodes_that_count_differently_end_at_once_with_a_sentence(stage: TrainSt
     assert word.reason == "WorldSizeInvalid"
     assert "every node needs the same number of GPUs" in word.message
     assert codes[1] != 0
+
+
+def test_the_processes_look_for_the_gpus_that_were_asked_for_and_pid_1_does_not_load_torch(
+    stage: TrainStage, tmp_path: Path
+) -> None:
+    seen = torch.cuda.device_count()
+    request = stage.request("elsewhere", PAIRS)
+    process = start(request, tmp_path, prelude=PID_1_WITHOUT_TORCH, ALIGNMENT_GPUS=str(max(seen, 1) + 1))
+    ended(process, 75)
+    assert isinstance(process.last_word, StageFailure)
+    assert process.last_word.reason == "GpusMissing"
+    assert f"torch sees {seen}" in process.last_word.message
 
 
 def test_the_first_process_that_fails_decides(stage: TrainStage, tmp_path: Path) -> None:

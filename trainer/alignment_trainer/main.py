@@ -24,7 +24,7 @@ from alignment_api.names import StageName
 from alignment_api.stage import PEER_LOST, StageRequest, StageResult
 from alignment_trainer.errors import DataError, RequestError, StageError
 from alignment_trainer.runtime.context import StageContext
-from alignment_trainer.runtime.crew import Crew, read_crew
+from alignment_trainer.runtime.crew import Crew, read_crew, visible_gpus
 from alignment_trainer.runtime.ending import end_without_teardown
 from alignment_trainer.runtime.failures import explain
 from alignment_trainer.runtime.launcher import die_with_launcher, launch
@@ -84,13 +84,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(StageExit.REQUEST_INVALID, f"{self.prog}: {message}\n")
 
 
-def run_stage(request: StageRequest, stop: threading.Event, crew: Crew | None = None) -> StageResult:
+def run_stage(request: StageRequest, stop: threading.Event, crew: Crew) -> StageResult:
     """Carry out a request, or re-emit the result of an earlier attempt at the same input.
 
     As one process of several (``crew``), a share of it: the leading one tells progress and stores the result, and the
     scratch folder is left to the launcher.
     """
-    crew = crew or Crew()
     stores = Stores(request.spec.storage)
     artifacts = stores(request.result_uri)
     if crew.local is None:
@@ -100,6 +99,8 @@ def run_stage(request: StageRequest, stop: threading.Event, crew: Crew | None = 
             return earlier
     else:
         die_with_launcher()
+    if request.stage is StageName.TRAIN:
+        crew.check_gpus(visible_gpus())
     file = os.environ.get(PROGRESS_FILE) if crew.leads else None
     reporter = ProgressReporter(request.stage, Path(file) if file else None)
     scratch = open_scratch(request)

@@ -2,8 +2,8 @@
 
 Read once, by :mod:`alignment_trainer.main`, from the variables that the operator sets on the pods of an attempt. One
 process drives one GPU. A pod's first process (PID 1) starts those of its node, see :mod:`.launcher`; each of them finds
-its own place in the same variables, and looks whether the GPUs are there: PID 1, which lives as long as the training,
-does not load torch for it.
+its own place in the same variables, and looks whether the GPUs are there. Where a variable says how many they are, PID 1,
+which lives as long as the training, does not load torch for it.
 """
 
 from __future__ import annotations
@@ -130,8 +130,11 @@ def read_crew(
     processes = _given(environment, PROCESSES)
     if processes is None:
         processes = max(1, gpus() if asked is None else asked)
-    if processes < 1 or (asked and processes != asked):
-        raise _wrong(f"{PROCESSES} is {processes}, and the pod asks for {asked or 0} GPUs")
+    for name, number, least in ((GPUS, asked, 0), (PROCESSES, processes, 1)):
+        if number is not None and number < least:
+            raise _wrong(f"{name} is {number}, and the least is {least}")
+    if asked and processes != asked:
+        raise _wrong(f"{PROCESSES} is {processes}, and the pod asks for {asked} GPUs")
     wanted = request.spec.training.pairs_per_step
     if wanted is not None and wanted < nodes * processes:
         raise RequestError(

@@ -114,12 +114,10 @@ class Group:
 
 
 def join(crew: Crew, stop: threading.Event) -> Group:
-    """Meet the others. Raises RequestError WorldSizeInvalid when they do not agree on who they are, TemporaryError PeerMissing,
-    and what :meth:`Crew.check_gpus` raises.
+    """Meet the others. Raises RequestError WorldSizeInvalid when they do not agree on who they are, TemporaryError PeerMissing.
 
     stop: set by the signal handler; where this process waits for others, it is looked at. Then raises Stopped.
     """
-    crew.check_gpus(torch.cuda.device_count())
     if crew.size == 1:
         return Group(crew, stop=stop)
     store = _meet(crew, stop)

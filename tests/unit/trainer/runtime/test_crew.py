@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -29,6 +28,9 @@ def request(stage: StageName = StageName.TRAIN, *, nodes: int = 1, **training: A
 def test_one_process_drives_one_gpu() -> None:
     assert read_crew(request(), {}, lambda: 8) == Crew(processes=8)
     assert read_crew(request(), {}, lambda: 0) == Crew()
+    assert read_crew(request(), {"ALIGNMENT_GPUS": "", "ALIGNMENT_PROCESSES": ""}, lambda: 8) == Crew(
+        processes=8
+    )
     assert read_crew(request(StageName.EVALUATE), {}, lambda: 8) == Crew()
 
 
@@ -49,7 +51,8 @@ def test_processes_are_numbered_node_by_node() -> None:
         (TWO_NODES | {"ALIGNMENT_NODE_RANK": "2"}, 4, {"nodes": 2}, "ALIGNMENT_NODE_RANK is 2, of 2 nodes"),
         (TWO_NODES | {"ALIGNMENT_MASTER_PORT": ""}, 4, {"nodes": 2}, "ALIGNMENT_MASTER_PORT are missing"),
         ({"ALIGNMENT_PROCESSES": "two"}, 0, {}, "ALIGNMENT_PROCESSES is 'two'"),
-        ({"ALIGNMENT_PROCESSES": "0"}, 0, {}, "ALIGNMENT_PROCESSES is 0"),
+        ({"ALIGNMENT_PROCESSES": "0"}, 0, {}, "ALIGNMENT_PROCESSES is 0, and the least is 1"),
+        ({"ALIGNMENT_GPUS": "-1"}, 0, {}, "ALIGNMENT_GPUS is -1, and the least is 0"),
         (
             {"ALIGNMENT_PROCESSES": "2", "ALIGNMENT_GPUS": "4"},
             4,
@@ -65,6 +68,7 @@ def test_processes_are_numbered_node_by_node() -> None:
         "nowhere to meet",
         "no number",
         "no process",
+        "less than no GPU",
         "not one per GPU",
         "too few pairs",
         "a loss over all pairs",
@@ -102,14 +106,3 @@ def test_processes_that_would_not_have_one_gpu_each_are_refused() -> None:
     Crew(processes=2).check_gpus(0)
     with pytest.raises(RequestError, match="ALIGNMENT_PROCESSES is 2, and 4 GPUs are visible"):
         Crew(processes=2).check_gpus(4)
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_process_looks_for_its_gpus_before_it_meets_the_others(processes: int) -> None:
-    import torch
-
-    from alignment_trainer.training.group import join
-
-    crew = Crew(processes=processes, gpus=torch.cuda.device_count() + 1)
-    with pytest.raises(TemporaryError, match="asks for"):
-        join(crew, threading.Event())
