@@ -77,7 +77,7 @@ class Prometheus:
             found = self.query(expression)
             if any(not math.isnan(float(row["value"][1])) for row in found):
                 return found
-            time.sleep(0.2)
+            time.sleep(0.2)  # a scrape of another process has no event to wait for
         targets = self.get("targets", state="active")["activeTargets"]
         raise AssertionError(f"no numbers for {expression}; targets: {[t['lastError'] for t in targets]}")
 
