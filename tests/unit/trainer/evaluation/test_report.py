@@ -203,7 +203,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)")
 @pytest.mark.parametrize("width", [390, 1280], ids=["a phone", "a desktop"])
 def test_a_browser_shows_the_whole_width_of_the_report(width: int, tmp_path: Path) -> None:
     """A page around the report measures it in a frame of that width; the report itself runs no script."""
