@@ -25,7 +25,8 @@ from alignment_trainer.storage.ranges import RangedObject
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.storage.store import ObjectStore
 from alignment_trainer.subjects.erase import erase
-from alignment_trainer.subjects.trace import Subject, trace
+from alignment_trainer.subjects.subject import Subject
+from alignment_trainer.subjects.trace import trace
 from support.models import full_weights
 from support.preparing import edit, pair, write_rows
 from support.publishing import SilentProgress
@@ -95,7 +96,7 @@ def test_a_subject_is_traced_and_erased_on_s3(bucket: str, s3: S3Server, tmp_pat
     assert len(found.runs[0].pairs) == 20
     assert found.runs[0].pairs[0].source == f"{bucket}in/pairs.parquet"
     assert erase(f"{bucket}artifacts/", ann, stores, tmp_path / "erasing").pairs == 20
-    assert trace(f"{bucket}artifacts/", ann, stores).runs == ()
+    assert not any(run.pairs for run in trace(f"{bucket}artifacts/", ann, stores).runs)
     later = prepare(work(bucket, s3, stores, tmp_path, "two"))
     assert later.data is not None
     assert later.data.excluded == 20

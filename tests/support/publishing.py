@@ -71,8 +71,11 @@ class Publishable:
         evaluation.mkdir(exist_ok=True)
         (evaluation / "report.json").write_text("{}")
         (evaluation / "report.html").write_text("<html></html>")
+        data = candidate.parent / f"{name}-data"
+        data.mkdir(exist_ok=True)
+        (data / "manifest.json").write_text("{}")
         inputs = {
-            StageName.PREPARE: ArtifactRef(uri=f"{self.folder}data/", digest=DIGEST),
+            StageName.PREPARE: self._upload(data, "data/"),
             StageName.TRAIN: self._upload(candidate, "candidate/"),
             StageName.EVALUATE: self._upload(evaluation, "evaluation/"),
         }

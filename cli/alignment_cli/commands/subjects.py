@@ -14,7 +14,8 @@ from alignment_cli.output import Output, counted, emit, say
 
 if TYPE_CHECKING:
     from alignment_trainer.subjects.erase import Erasure
-    from alignment_trainer.subjects.trace import Subject, Trace
+    from alignment_trainer.subjects.subject import Subject
+    from alignment_trainer.subjects.trace import Trace
 
 __all__ = ["register"]
 
@@ -91,11 +92,12 @@ def erase(
     from alignment_cli.stores import open_stores, storage_at, trainer_errors
 
     stores = open_stores(storage_at(endpoint))
-    subject, publish_uris = _subject(names, kind), tuple(publish or ())
+    publish_uris = tuple(publish or ())
     with trainer_errors(), tempfile.TemporaryDirectory() as scratch:
         from alignment_trainer.subjects.erase import erase as remove
         from alignment_trainer.subjects.trace import trace as look
 
+        subject = _subject(names, kind)
         if dry_run or not yes:
             found = look(artifacts, subject, stores, publish_uris=publish_uris)
             if output is Output.TEXT:
@@ -113,7 +115,7 @@ def erase(
 
 
 def _subject(names: list[str], kind: KindOption) -> Subject:
-    from alignment_trainer.subjects.trace import Kind, Subject
+    from alignment_trainer.subjects.subject import Kind, Subject
 
     kinds = frozenset(Kind) if kind is KindOption.ANY else frozenset({Kind(kind.value)})
     return Subject(frozenset(names), kinds)
@@ -134,6 +136,11 @@ def _tell(found: Trace) -> None:
             )
         if len(run.pairs) > 20:
             say(f"    … and {len(run.pairs) - 20} more (-o json lists all)")
+        if run.erased_train or run.erased_holdout:
+            taken = counted(run.erased_train, "pair")
+            say(
+                f"  erased:    {taken} on the train side, {run.erased_holdout} held out, by an earlier erasure"
+            )
         if run.inherited:
             say(f"  went on from {run.inherited}, which learned from it")
         if run.affected and run.candidate:
@@ -146,7 +153,7 @@ def _tell(found: Trace) -> None:
         f"{counted(len(found.affected_versions), 'published version')} learned from it."
     )
     for version in found.unknown:
-        say(f"Cannot be answered for {version}: its run's snapshot is not below these artifacts (any more).")
+        say(_unknown(version))
 
 
 def _tell_done(done: Erasure) -> None:
@@ -159,8 +166,15 @@ def _tell_done(done: Erasure) -> None:
     for uri in (*done.versions, *(c for c in done.candidates)):
         say(f"Learned from it and cannot unlearn it: {uri}")
     for version in done.trace.unknown:
-        say(f"Cannot be answered for {version}: its run's snapshot is not below these artifacts (any more).")
+        say(_unknown(version))
     if done.versions:
         say(
             "Train a new version from a model that did not learn from it, and move the alias: align alias set."
         )
+
+
+def _unknown(version: str) -> str:
+    return (
+        f"Cannot be answered for {version}: the snapshot of its run, or of one that it goes on from, is not below "
+        "these artifacts (any more)."
+    )

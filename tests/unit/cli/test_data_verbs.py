@@ -76,7 +76,7 @@ def test_every_row_left_out_can_be_had_in_a_file(tmp_path: Path) -> None:
 def test_a_check_says_what_is_wrong_in_a_sentence_and_where(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", [pair(n) for n in range(600)] + [{"question": "a", "answer": "b"}])
     out = align("data", "check", str(tmp_path / "rows.jsonl")).stdout
-    assert "1 × FormatUnknown: no format has these fields: answer, question; docs/data.md" in out
+    assert "1 × FormatUnknown: no format knows any of the row's fields; docs/data.md" in out
     assert f"{(tmp_path / 'rows.jsonl').as_uri()}:601" in out
 
 
@@ -144,12 +144,26 @@ def test_a_dry_run_erases_nothing(artifacts: str) -> None:
     assert align("trace", "nurse1", "--artifacts", artifacts).stdout == before
 
 
-def test_an_erasure_says_what_it_did_and_a_trace_finds_nothing_more(artifacts: str) -> None:
+def test_an_erasure_says_what_it_did_and_a_trace_finds_no_pair_more(artifacts: str) -> None:
     done = align("erase", "nurse1", "e3", "--artifacts", artifacts, "--yes")
     assert done.exit_code == 0, done.output
     assert "Removed 14 pairs from 1 snapshot," in done.stdout
     assert f"{artifacts}exclusions.jsonl" in done.stdout
-    assert wire(align("trace", "nurse1", "e3", "--artifacts", artifacts, "-o", "json"))["runs"] == []
+    (run,) = wire(align("trace", "nurse1", "e3", "--artifacts", artifacts, "-o", "json"))["runs"]
+    assert "pairs" not in run or run["pairs"] == []
+    assert run["erasedTrain"] + run["erasedHoldout"] == 14
+    told = align("trace", "nurse1", "e3", "--artifacts", artifacts).stdout
+    assert f"{run['erasedTrain']} pairs on the train side, {run['erasedHoldout']} held out, by an earlier" in told
+
+
+@pytest.mark.parametrize("verb", ["trace", "erase"])
+def test_an_unset_variable_of_a_script_erases_nobody(verb: str, artifacts: str) -> None:
+    done = align(verb, "", "--artifacts", artifacts, *(["--yes"] if verb == "erase" else []))
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.exit_code == 64
+    assert "A name is empty" in str(done.exception)
+    assert not (Path(artifacts.removeprefix("file://")) / "exclusions.jsonl").exists()
+    assert wire(align("trace", "nurse1", "e3", "--artifacts", artifacts, "-o", "json"))["runs"][0]["pairs"]
 
 
 # gc

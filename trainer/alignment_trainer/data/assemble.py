@@ -73,7 +73,7 @@ def assemble(spec: DataSpec, work: Assembly) -> Assembled:
     exclusions = read_exclusions([*(e.uri for e in spec.exclusions), *work.exclusions], work.store)
     account, redactor, normaliser = Account(), Redactor(spec.redaction), Normaliser(work.special)
     events, contents = (Spill(work.scratch / "rows", name) for name in ("events", "contents"))
-    emit = Usable(contents, account, work.fits)
+    emit = Usable(contents, account, work.fits, exclusions.ids)
     intake = Intake(account, exclusions, normaliser, redactor, events, emit)
     sources = read_sources(spec, work.store, work.scratch, intake, work.tick)
     intake.index.finish()

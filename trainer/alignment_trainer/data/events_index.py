@@ -6,6 +6,7 @@ Built while reading, with 40 bytes an event; asked when the events come back fro
 from __future__ import annotations
 
 from array import array
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from alignment_trainer.data.spill import hash64
 
 __all__ = ["EventIndex", "Standing", "context_of"]
 
-_NOT_DIGITS: Final = {ord(c): None for c in "-T:.Z"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Standing(IntEnum):
@@ -43,7 +44,7 @@ class EventIndex:
 
     def add(self, event: Event, context: str) -> int:
         """Take note of an event; returns its number."""
-        self._ids.append(hash64(event.id))
+        self._ids.append(hash64(event.id or str(event.place)))
         other = event.edited or event.other or ""
         texts = (
             canonical(event.prompt),
@@ -55,8 +56,7 @@ class EventIndex:
             event.group,
         )
         self._contents.append(hash64(*texts))
-        # Times have one form, so their digits sort as they do; a time takes 19 of a 63-bit number's digits.
-        self._times.append(int(event.time.translate(_NOT_DIGITS)[:19]) if event.time else 0)
+        self._times.append(_microseconds(event.time) if event.time else -1)
         edit = event.signal is Signal.EDIT
         self._from.append(hash64(context, event.response) if edit else 0)
         self._to.append(hash64(context, event.edited or "") if edit else 0)
@@ -96,3 +96,9 @@ class EventIndex:
     def linked(self, number: int) -> bool:
         """True for an edit whose text another edit of its context goes on from, or that goes on from another's."""
         return bool(self._linked[number])
+
+
+def _microseconds(time: str) -> int:
+    """Since 1970. Of every year that a time may have; a time's digits as one number would pass 63 bits in the year 9224."""
+    since = datetime.fromisoformat(time) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

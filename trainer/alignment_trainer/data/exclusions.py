@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from alignment_trainer.data.fields import optional_string
+from alignment_trainer.data.fields import LONGEST_NAME, optional_string
 from alignment_trainer.data.files import read_rows
 from alignment_trainer.data.rows import Event, Pair, RowError
-from alignment_trainer.errors import DataError, TemporaryError
+from alignment_trainer.errors import DataError, RequestError, TemporaryError
 from alignment_trainer.storage.store import Absent, ConditionFailed, Matches, ObjectStore
 
 __all__ = ["EXCLUSIONS", "Exclusions", "add_exclusions", "read_exclusions"]
@@ -23,14 +23,14 @@ _ATTEMPTS: Final = 8
 
 @dataclass(frozen=True)
 class Exclusions:
-    """Who and what is left out."""
+    """Who and what is left out. ids: of rows, and of pairs, which are told by their content once they are made."""
 
     ids: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     actors: frozenset[str] = frozenset()
 
     def covers(self, row: Pair | Event) -> bool:
-        """True when the row must not be used."""
+        """True when the row must not be used. Names are in their form, which is never empty where one is excluded."""
         return row.id in self.ids or row.group in self.groups or row.actor in self.actors
 
     @property
@@ -48,7 +48,7 @@ def read_exclusions(uris: list[str], store: Callable[[str], ObjectStore]) -> Exc
     for uri in uris:
         for place, row in read_rows(uri, store(uri)):
             names = _names(row, found)
-            if not names or not all(names.values()):
+            if not names:
                 raise DataError(
                     f"{place}: an exclusion needs an id, a group or an actor as a string; mend the line.",
                     reason="ExclusionInvalid",
@@ -61,8 +61,13 @@ def read_exclusions(uris: list[str], store: Callable[[str], ObjectStore]) -> Exc
 def add_exclusions(uri: str, names: Sequence[Mapping[str, str]], store: ObjectStore) -> None:
     """Add rows ``{id?, group?, actor?}`` to a file of exclusions; those that are there already are not added again.
 
-    Raises TemporaryError when others keep writing the file at the same moment.
+    Raises RequestError for names that a run could not read, TemporaryError when others keep writing the file.
     """
+    if not all(_names(row, row) for row in names):
+        raise RequestError(
+            f"One of the names is empty or longer than {LONGEST_NAME} characters; nothing was added to {uri}.",
+            reason="NameInvalid",
+        )
     for _ in range(_ATTEMPTS):
         present, etag = b"", None
         if store.stat(uri) is not None:
@@ -88,12 +93,13 @@ def add_exclusions(uri: str, names: Sequence[Mapping[str, str]], store: ObjectSt
 
 
 def _names(row: object, kinds: Iterable[str]) -> dict[str, str]:
-    """Names in a row as data rows have them (numbers as text); empty where there is none."""
+    """Names in a row as data rows have them (numbers as text); empty where there is none, or one that says nothing."""
     try:
-        return (
+        found = (
             {kind: optional_string(row, kind) for kind in kinds if kind in row}
             if isinstance(row, dict)
             else {}
         )
     except RowError:
         return {}
+    return found if all(found.values()) else {}

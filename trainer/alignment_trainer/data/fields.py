@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from alignment_trainer.data.rows import RowError, Text
 
-__all__ = ["messages", "optional_string", "string", "text", "time", "weight"]
+__all__ = [
+    "LONGEST_NAME",
+    "messages",
+    "name_form",
+    "optional_string",
+    "refuse_deep",
+    "string",
+    "text",
+    "time",
+    "weight",
+]
 
-_ID_CHARACTERS: Final = 512
-_LONGEST_NUMBER: Final = 10**_ID_CHARACTERS
+LONGEST_NAME: Final = 512
+"""Characters of an id, a group or an actor."""
+
+_LONGEST_NUMBER: Final = 10**LONGEST_NAME
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS: Final = 100_000_000_000
 """Seconds since 1970 beyond this (the year 5138) are meant as milliseconds."""
+_DEEPEST: Final = 64
+"""Levels of lists and objects in a message or tool: what walks through them later recurses."""
 
 
 def string(row: dict[str, Any], name: str) -> str:
@@ -29,16 +44,21 @@ def string(row: dict[str, Any], name: str) -> str:
 
 
 def optional_string(row: dict[str, Any], name: str) -> str:
-    """An optional short string or number (ids are often numbers); empty when absent."""
+    """An optional short string or number (ids are often numbers) in its :func:`name_form`; empty when absent."""
     value = row.get(name)
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise RowError("FieldType", f"{name} must be a string")
     # Huge integers are not turned into text: that takes long, and beyond some length Python refuses it.
-    if abs(value) >= _LONGEST_NUMBER if isinstance(value, int) else len(value) > _ID_CHARACTERS:
-        raise RowError("FieldTooLong", f"{name} may have at most {_ID_CHARACTERS} characters")
-    return str(value)
+    if abs(value) >= _LONGEST_NUMBER if isinstance(value, int) else len(value) > LONGEST_NAME:
+        raise RowError("FieldTooLong", f"{name} may have at most {LONGEST_NAME} characters")
+    return name_form(str(value))
+
+
+def name_form(name: str) -> str:
+    """The one form in which names are compared: what reads the same is one person, on one side of the split."""
+    return name.strip() if name.isascii() else unicodedata.normalize("NFC", name).strip()
 
 
 def weight(row: dict[str, Any]) -> float:
@@ -96,7 +116,18 @@ def messages(value: object, name: str) -> list[dict[str, Any]]:
             raise RowError("MessageInvalid", f"{name} has a message whose content is not text")
         if content is None and not message.get("tool_calls"):
             raise RowError("MessageInvalid", f"{name} has a message without content")
+        refuse_deep([field for field in message.values() if not isinstance(field, str)], name)
     return value
+
+
+def refuse_deep(values: list[Any], name: str) -> None:
+    """Raise RowError where lists and objects stand within each other deeper than any message or tool needs."""
+    for _ in range(_DEEPEST):
+        if not values:
+            return
+        inner = (v.values() if isinstance(v, dict) else v for v in values if isinstance(v, dict | list))
+        values = [value for some in inner for value in some]
+    raise RowError("MessageInvalid", f"{name} is nested more than {_DEEPEST} levels deep")
 
 
 def text(value: object, name: str) -> Text:

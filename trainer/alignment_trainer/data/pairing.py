@@ -165,7 +165,7 @@ def _pair(events: Iterable[Event], chosen: str, rejected: str, kind: Kind) -> Pa
         cohort=first.cohort,
         time=first.time,
         origin=first.origin,
-        event_ids=tuple(event.id for event in (first, *others)),
+        event_ids=tuple(event.id for event in (first, *others) if event.id),
         model=first.model,
         other_actors=tuple(sorted({e.actor for e in others if e.actor} - {first.actor})),
     )

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from alignment_api.spec import Contradictions, DataSpec, EventsPolicy
+from alignment_api.spec import Contradictions, DataSpec, EventsPolicy, HoldoutSpec
 from alignment_trainer.data.accounting import Account
 from alignment_trainer.data.events_index import EventIndex, Standing
 from alignment_trainer.data.near import TemplateSample
@@ -25,15 +25,20 @@ _SUPERSEDED: Final = "a later event has the same id"
 class Usable:
     """Takes pairs as they are made, drops what cannot be used, and puts the rest where equal contents meet.
 
-    fits: None when a pair fits the model, else the reason and a sentence.
+    fits: None when a pair fits the model, else the reason and a sentence. excluded: ids of pairs that must not be used.
     """
 
     def __init__(
-        self, spill: Spill, account: Account, fits: Callable[[Pair], tuple[str, str] | None]
+        self,
+        spill: Spill,
+        account: Account,
+        fits: Callable[[Pair], tuple[str, str] | None],
+        excluded: frozenset[str] = frozenset(),
     ) -> None:
         self._spill = spill
         self._account = account
         self._fits = fits
+        self._excluded = excluded
 
     def __call__(self, pair: Pair) -> None:
         """Take a pair."""
@@ -42,6 +47,9 @@ class Usable:
             self._account.drop(
                 pair.place, "identicalSides", "chosen and rejected are the same but for case and space"
             )
+            return
+        if self._excluded and pair.pair_id in self._excluded:
+            self._account.drop(pair.place, "excluded", "an exclusion names the pair itself")
             return
         refusal = self._fits(pair)
         if refusal is not None:
@@ -107,7 +115,7 @@ def settle(
 
 
 def _distinct(pairs: Iterable[Pair], spec: DataSpec, account: Account) -> Iterable[Pair]:
-    """Each content once: the human one first, then by group and place, whatever the order of reading."""
+    """Each content once, the one that stands first, whatever the order of reading."""
     known: dict[tuple[str, ...], dict[str, Pair]] = defaultdict(dict)
     for pair in pairs:
         prompt, chosen, rejected = pair.content
@@ -116,7 +124,7 @@ def _distinct(pairs: Iterable[Pair], spec: DataSpec, account: Account) -> Iterab
         if other is None:
             same[chosen] = pair
             continue
-        kept, left = sorted((pair, other), key=_standing)
+        kept, left = sorted((pair, other), key=lambda one: _standing(one, spec.holdout))
         same[chosen] = kept
         account.drop(left.place, "duplicate", "the same prompt, chosen and rejected as another row")
     for same in known.values():
@@ -127,5 +135,7 @@ def _distinct(pairs: Iterable[Pair], spec: DataSpec, account: Account) -> Iterab
             yield from same.values()
 
 
-def _standing(pair: Pair) -> tuple[bool, str, str, int]:
-    return pair.origin is Origin.SYNTHETIC, pair.group, pair.place.uri, pair.place.line
+def _standing(pair: Pair, holdout: HoldoutSpec) -> tuple[bool, bool, str, str, int]:
+    """The human one first, then what is held out: no new row of another group moves it to the train side."""
+    trained_on = not pair.synthetic and side_of(group_key(pair, holdout), holdout) is Side.TRAIN
+    return pair.synthetic, trained_on, pair.group, pair.place.uri, pair.place.line

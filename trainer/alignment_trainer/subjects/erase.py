@@ -4,7 +4,8 @@ In this order, so that a stop in between leaves nothing undone unsaid and the sa
 
 1. the exclusion, ``<artifacts>/exclusions.jsonl``, which every later prepare below these artifacts reads
 2. evaluations: generations, scores and the examples of reports
-3. snapshots: the subject's pairs leave both sides; what stays is not changed
+3. snapshots: the subject's pairs leave both sides, which ``erased.jsonl`` remembers without their names; what stays is
+   not changed
 4. caches derived from texts (reference log-probabilities, judge answers): emptied, they are made anew
 
 Models are not changed: what they learned cannot be taken out. The answer names those that learned from the subject.
@@ -25,12 +26,13 @@ from alignment_trainer.data.exclusions import EXCLUSIONS, add_exclusions
 from alignment_trainer.data.rows import plain
 from alignment_trainer.data.snapshot import described_files, read_split, write_split
 from alignment_trainer.data.split import Side
-from alignment_trainer.errors import RequestError
 from alignment_trainer.publishing.retention import run_folders
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import SUMS, delete_folder, list_folder, upload_folder
 from alignment_trainer.storage.store import ObjectStore
-from alignment_trainer.subjects.trace import Kind, Subject, Trace, trace
+from alignment_trainer.subjects.erased import ERASED, ErasedPair, erased_text, read_erased
+from alignment_trainer.subjects.subject import Kind, Subject, marks_of
+from alignment_trainer.subjects.trace import Trace, snapshot_rows, trace
 
 __all__ = ["Erasure", "erase"]
 
@@ -90,17 +92,9 @@ def erase(
 
 
 def _rows_of_pairs(found: Trace, subject: Subject) -> list[dict[str, str]]:
-    """Exclusions of the rows behind pairs that are named by their own id, which no row knows."""
-    rows: dict[str, dict[str, str]] = {}
-    for pair in (pair for run in found.runs for pair in run.pairs if pair.pair_id in subject.names):
-        if not pair.event_ids:
-            raise RequestError(
-                f"Pair {pair.pair_id} comes from {pair.source}:{pair.line}, which has no id to exclude it by; erase its "
-                "group or its actor, or delete the row and give rows ids.",
-                reason="PairWithoutId",
-            )
-        rows |= {name: {str(Kind.ID): name} for name in pair.event_ids}
-    return [rows[name] for name in sorted(rows)]
+    """Exclusions of the rows behind pairs that are named by their own id: with them goes what else they would make."""
+    pairs = (pair for run in found.runs for pair in run.pairs if pair.pair_id in subject.names)
+    return [{str(Kind.ID): name} for name in sorted({name for pair in pairs for name in pair.event_ids})]
 
 
 def _interrupted(artifacts_uri: str, stores: StoreOf) -> Iterator[str]:
@@ -117,6 +111,16 @@ def _erase_snapshot(uri: str, pair_ids: set[str], stores: StoreOf, folder: Path)
     """Rewrite a snapshot without these pairs."""
     store = stores(uri)
     _download(uri, store, folder)
+    if pair_ids:
+        gone = [
+            ErasedPair(side, marks_of(row))
+            for side in Side
+            for row in snapshot_rows(f"{uri}{side}.parquet", stores)
+            if row["pair_id"] in pair_ids
+        ]
+        (folder / ERASED).write_bytes(erased_text([*read_erased(uri, stores), *gone]))
+        # Before a pair leaves: a stop in between must not make a model look as if it had never learned from it.
+        store.upload(folder / ERASED, uris.join(uri, ERASED))
     rewritten = folder / "rewritten"
     rewritten.mkdir()
     for side in Side:
@@ -220,7 +224,7 @@ class _Scrub:
         table = pq.read_table(path)
         if "pair_id" not in table.column_names:
             return False
-        gone = pc.is_in(table["pair_id"], value_set=pa.array(sorted(self.pair_ids)))
+        gone = pc.is_in(table["pair_id"], value_set=pa.array(sorted(self.pair_ids), pa.string()))
         left = table.filter(pc.invert(gone))
         if left.num_rows != table.num_rows:
             pq.write_table(left, path)

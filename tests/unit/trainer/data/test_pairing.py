@@ -144,6 +144,25 @@ def test_a_link_dated_before_the_edit_it_goes_on_from_is_told(tmp_path: Path) ->
 # Ids: later events supersede earlier ones.
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),  # what many a database writes for "no end"
+        ("9224-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"),
+        ("2026-01-01T00:00:00.000001Z", "2026-01-01T00:00:00.000002Z"),
+        ("", "1970-01-01T00:00:00Z"),
+    ],
+    ids=["a far one", "two far ones", "one microsecond", "none"],
+)
+def test_the_latest_time_counts_whatever_the_year_and_to_the_microsecond(
+    tmp_path: Path, earlier: str, later: str
+) -> None:
+    rows = [event("a", DRAFT, BETTER, time=later), event("a", DRAFT, FINAL, time=earlier)]
+    found = prepared(tmp_path, rows)
+    assert found.reasons == {2: "superseded"}
+    assert found.pairs[0].chosen == BETTER
+
+
 def test_the_latest_event_of_an_id_counts_whatever_the_order_of_lines(tmp_path: Path) -> None:
     rows = [
         event("a", DRAFT, FINAL, time="2026-01-02T00:00:00+02:00"),
@@ -165,7 +184,8 @@ def test_events_without_an_id_stand_each_for_itself(tmp_path: Path) -> None:
     rows = [{k: v for k, v in edit(n).items() if k != "id"} for n in range(3)]
     found = prepared(tmp_path, rows)
     assert found.funnel.pairs == 3
-    assert all(p.id.endswith(f"rows.jsonl:{p.place.line}") for p in found.pairs)
+    # A place is no id: the next file has another row there.
+    assert not any(p.id or p.event_ids for p in found.pairs)
 
 
 # Votes.

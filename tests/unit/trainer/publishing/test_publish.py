@@ -18,7 +18,7 @@ from alignment_trainer.errors import RequestError, Stopped, TemporaryError
 from alignment_trainer.models.aliases import alias_uri, read_alias, set_alias, versions
 from alignment_trainer.models.resolve import Resolver
 from alignment_trainer.publishing.stage import run
-from alignment_trainer.storage.folders import SUMS, list_folder, read_sums
+from alignment_trainer.storage.folders import SUMS, list_folder, read_sums, upload_folder
 from alignment_trainer.storage.registry import Stores
 from alignment_trainer.storage.store import ObjectStore
 from support.models import adapter, full_weights
@@ -210,6 +210,30 @@ def test_candidate_that_is_not_the_evaluated_one_is_refused(work: Publishable, t
     store.delete(f"{work.folder}candidate/{SUMS}")
     with pytest.raises(RequestError, match="gone or incomplete"):
         run(work.context(tmp_path / "scratch"))
+
+
+@pytest.mark.parametrize("name", ["data/manifest.json", "evaluation/report.json"])
+def test_what_an_erasure_changed_after_the_verdict_is_not_published(
+    work: Publishable, name: str, tmp_path: Path
+) -> None:
+    """Who was erased while a person thought it over must not be in the next champion."""
+    store = stores(work.folder)
+    folder = Path(work.folder.removeprefix("file://")) / name.partition("/")[0]
+    (folder / Path(name).name).write_text('{"erasedPairs": 1}')
+    upload_folder(folder, f"{work.folder}{name.partition('/')[0]}/", store)
+    with pytest.raises(RequestError, match="not what the verdict was reached on") as caught:
+        run(work.context(tmp_path / "scratch"))
+    assert caught.value.reason == "ArtifactChanged"
+    assert versions(publish_folder(work), store) == ()
+    assert champion(work) is None
+
+
+def test_an_erasure_after_the_release_does_not_fail_the_attempt_that_stores_its_result(
+    work: Publishable, tmp_path: Path
+) -> None:
+    first = run(work.context(tmp_path / "scratch"))
+    stores(work.folder).delete(f"{work.folder}data/{SUMS}")
+    assert run(work.context(tmp_path / "scratch")).published == first.published
 
 
 def test_candidate_damaged_on_disk_is_not_published(work: Publishable, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def read(row: dict[str, Any], place: Place) -> Event:
     signal = Signal(name)
     shared = common(row)
     return Event(
-        id=fields.optional_string(row, "id") or str(place),
+        id=fields.optional_string(row, "id"),
         place=place,
         prompt=fields.text(row.get("prompt"), "prompt"),
         response=fields.string(row, "response"),
