@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 __all__ = [
@@ -122,13 +122,27 @@ def list_of(description: str, *, maximum: int, minimum: int = 0) -> Any:
 
 
 def map_list_of(description: str, *keys: str, maximum: int) -> Any:
-    """A bounded list merged by ``keys`` (``x-kubernetes-list-type: map``), empty by default."""
-    return Field(
+    """A bounded list merged by ``keys`` (``x-kubernetes-list-type: map``), empty by default; no two items share them."""
+    field: Any = Field(
         description=description,
         default_factory=tuple,
         max_length=maximum,
         json_schema_extra=ListType.by(*keys),
     )
+    field.metadata.append(AfterValidator(partial(_told_apart, keys)))
+    return field
+
+
+def _told_apart(keys: tuple[str, ...], items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the API server makes of the list's type; an embedded run has only this."""
+    seen = set()
+    for item in items:
+        key = tuple(str(getattr(item, name)) for name in keys)
+        if key in seen:
+            named = " and the ".join(f"{name} {value!r}" for name, value in zip(keys, key, strict=True))
+            raise ValueError(f"more than one item has the {named}: items of this list are told apart by it")
+        seen.add(key)
+    return items
 
 
 def section(model: type[_Model], description: str) -> Any:

@@ -101,6 +101,8 @@ def judge(criterion: Criterion, evidence: CriterionEvidence | None) -> Criterion
 def _why_unusable(criterion: Criterion, evidence: CriterionEvidence | None) -> str | None:
     if evidence is None:
         return f"evaluate reported nothing for {criterion.metric}"
+    if _subject(evidence.criterion) != _subject(criterion):
+        return f"the evidence was computed for {_subject(evidence.criterion)}, not for {_subject(criterion)}"
     if (evidence.criterion.minimum, evidence.criterion.maximum) != (criterion.minimum, criterion.maximum):
         return f"the evidence was computed for the limit {evidence.criterion.limit:g}, not for {criterion.limit:g}"
     if evidence.n == 0:
@@ -111,6 +113,10 @@ def _why_unusable(criterion: Criterion, evidence: CriterionEvidence | None) -> s
     ):
         return evidence.message or f"{criterion.metric} could not be estimated"
     return None
+
+
+def _subject(criterion: Criterion) -> str:
+    return f"{criterion.metric}({criterion.selector})" if criterion.selector else str(criterion.metric)
 
 
 def _compare(criterion: Criterion, evidence: CriterionEvidence) -> tuple[Result, float]:

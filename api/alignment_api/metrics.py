@@ -53,8 +53,9 @@ class MetricFamily(StrEnum):
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """One row of the table. selected: the criterion must name a set.
+    """One row of the table.
 
+    sets: list of spec.evaluation of which a criterion must name an item; empty for most. judged: measured by a judge only.
     of_a_copy: what an exact copy of the champion is worth, for metrics that can carry a release.
     """
 
@@ -62,8 +63,14 @@ class MetricInfo:
     better: Better
     family: MetricFamily
     sentence: str
-    selected: bool = False
+    sets: str = ""
+    judged: bool = False
     of_a_copy: float | None = None
+
+    @property
+    def selected(self) -> bool:
+        """True where the criterion must name a set."""
+        return bool(self.sets)
 
 
 METRICS: Final[dict[MetricName, MetricInfo]] = {
@@ -79,6 +86,7 @@ METRICS: Final[dict[MetricName, MetricInfo]] = {
         Better.HIGHER,
         MetricFamily.SUPERIORITY,
         "Share of holdout prompts where a judge prefers the candidate's generation to the champion's, both orders asked, ties half.",
+        judged=True,
         of_a_copy=0.5,
     ),
     MetricName.WIN_RATE_LENGTH_CONTROLLED: MetricInfo(
@@ -86,6 +94,7 @@ METRICS: Final[dict[MetricName, MetricInfo]] = {
         Better.HIGHER,
         MetricFamily.SUPERIORITY,
         "Win rate at equal length, unavailable where the two length distributions hardly overlap.",
+        judged=True,
         of_a_copy=0.5,
     ),
     MetricName.PREFERENCE_ACCURACY: MetricInfo(
@@ -144,7 +153,7 @@ METRICS: Final[dict[MetricName, MetricInfo]] = {
         Better.LOWER,
         MetricFamily.COUNTER,
         "Loss on an anchor set, candidate minus champion.",
-        selected=True,
+        sets="anchors",
     ),
     MetricName.WORST_COHORT_ACCURACY: MetricInfo(
         "ratio (0 to 1)",
@@ -157,6 +166,6 @@ METRICS: Final[dict[MetricName, MetricInfo]] = {
         Better.HIGHER,
         MetricFamily.COUNTER,
         "Share of a prompt set that is refused, minus the champion's.",
-        selected=True,
+        sets="refusals",
     ),
 }

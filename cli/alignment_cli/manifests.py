@@ -23,6 +23,9 @@ _MAXIMUM_ERRORS = 5
 _PATTERNS = {
     r"^[a-z]([-a-z0-9]*[a-z0-9])?$": "must be lower-case letters, digits and hyphens, beginning with a letter",
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "must be lower-case letters, digits, hyphens and dots",
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$": "must be lower-case letters, digits, hyphens "
+    "and dots",
+    r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$": "must be the value of a label: letters, digits, '-', '_' and '.'",
     r"^https?://[^\s]+$": "must be a URL: http://host:port or https://host",
 }
 """What the patterns of names and addresses mean, for people."""

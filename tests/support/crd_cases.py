@@ -77,6 +77,16 @@ class Transition:
 
 _CRITERION = {"name": "edits", "metric": "editBurden"}
 _JUDGE = "spec.evaluation.judge"
+_WINS = [{"name": "wins", "metric": "winRate", "minimum": 0.5}]
+_ANCHOR = {"name": "anchor", "metric": "anchorLossDelta", "selector": "general", "maximum": 0.05}
+_ANCHORED = changed(
+    minimal(), "spec.evaluation.anchors", [{"name": "general", "uri": "s3://eval/general.jsonl"}]
+)
+
+
+def _tolerating(**toleration: Any) -> Manifest:
+    return changed(minimal(), "spec.pods.evaluate", {"tolerations": [toleration]})
+
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -134,6 +144,27 @@ CASES: tuple[Case, ...] = (
         changed(minimal(), "spec.gate.criteria", [{**_CRITERION, "maximum": 0.0, "minimum": -1.0}]),
     ),
     Case(
+        "selector belongs to, and is required by, the metrics anchorLossDelta and refusalRate",
+        changed(_ANCHORED, "spec.gate.criteria", [_ANCHOR]),
+        changed(_ANCHORED, "spec.gate.criteria", [{**_CRITERION, "maximum": 0.0, "selector": "general"}]),
+    ),
+    Case(
+        "the selector of a criterion must name a set: of evaluation.anchors for anchorLossDelta, "
+        "of evaluation.refusals for refusalRate",
+        changed(_ANCHORED, "spec.gate.criteria", [_ANCHOR]),
+        changed(_ANCHORED, "spec.gate.criteria", [_ANCHOR | {"selector": "generel"}]),
+    ),
+    Case(
+        "a blocking criterion on winRate or winRateLengthControlled needs evaluation.judge; "
+        "without one its mode can only be DryRun",
+        changed(
+            changed(minimal(), _JUDGE, {"type": "RewardModel", "uri": "s3://judges/a/"}),
+            "spec.gate.criteria",
+            _WINS,
+        ),
+        changed(minimal(), "spec.gate.criteria", _WINS),
+    ),
+    Case(
         "reason is required when mode is Unlimited",
         changed(minimal(), "spec.gate.errorBudget", {"mode": "Unlimited", "reason": "an experiment"}),
         changed(minimal(), "spec.gate.errorBudget", {"mode": "Unlimited"}),
@@ -147,6 +178,39 @@ CASES: tuple[Case, ...] = (
         "names beginning with ALIGNMENT_ or AWS_ are reserved; credentials belong into storage.credentialsSecretRef",
         changed(minimal(), "spec.pods.train", {"env": [{"name": "OMP_NUM_THREADS", "value": "2"}]}),
         changed(minimal(), "spec.pods.train", {"env": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]}),
+    ),
+    Case(
+        "without a key the operator must be Exists: every taint is tolerated then",
+        _tolerating(operator="Exists"),
+        _tolerating(effect="NoSchedule"),
+    ),
+    Case(
+        "value belongs to the operator Equal",
+        _tolerating(key="dedicated", operator="Exists", value=""),
+        _tolerating(key="dedicated", operator="Exists", value="training"),
+    ),
+    Case(
+        "tolerationSeconds needs the effect NoExecute",
+        _tolerating(key="dedicated", value="training", effect="NoExecute", tolerationSeconds=60),
+        _tolerating(key="dedicated", value="training", tolerationSeconds=60),
+    ),
+    Case(
+        "resources are cpu, memory, ephemeral-storage, hugepages-<size>, or have a domain, e.g. nvidia.com/gpu",
+        changed(
+            minimal(),
+            "spec.pods.evaluate.resources.limits",
+            {"cpu": 1, "ephemeral-storage": "1Gi", "hugepages-2Mi": "4Mi", "nvidia.com/mig-1g.5gb": 1},
+        ),
+        changed(minimal(), "spec.pods.evaluate.resources.limits", {"gpu": 1}),
+    ),
+    Case(
+        "keys of nodeSelector must be keys of labels, e.g. pool or nvidia.com/gpu.product",
+        changed(
+            minimal(),
+            "spec.pods.evaluate.nodeSelector",
+            {"pool": "", "nvidia.com/gpu.product": "NVIDIA-L40S"},
+        ),
+        changed(minimal(), "spec.pods.evaluate.nodeSelector", {"gpu nodes": "true"}),
     ),
 )
 """Rules on one manifest."""
@@ -215,6 +279,7 @@ def bound_cases(spec_schema: dict[str, Any]) -> Iterator[BoundCase]:
     for path, schema, value in _leaves(spec_schema, base["spec"], "spec"):
         if schema.get("x-kubernetes-int-or-string"):
             yield BoundCase(path, "pattern", changed(base, path, "not a quantity"))
+            yield BoundCase(path, "minimum", changed(base, path, -1))
             continue
         for bound, broken in _BROKEN.items():
             if bound in schema:
@@ -225,6 +290,8 @@ def bound_cases(spec_schema: dict[str, Any]) -> Iterator[BoundCase]:
                 yield BoundCase(path, "maxItems", changed(base, path, copies))
             if "minItems" in schema:
                 yield BoundCase(path, "minItems", changed(base, path, []))
+            if schema["x-kubernetes-list-type"] == "map":
+                yield BoundCase(path, "keys", changed(base, path, [value[0], value[0]]))
 
 
 def _renamed(item: Any, index: int) -> Any:

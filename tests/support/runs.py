@@ -63,13 +63,14 @@ def evidence(
     maximum: float | None = 0.0,
     minimum: float | None = None,
     name: str = "edits",
+    metric: str = "editBurden",
     mode: str = "Blocking",
     p_value: float | None = None,
     n: int = 100,
 ) -> CriterionEvidence:
     """Evidence for one criterion with these bounds."""
     criterion = Criterion.model_validate(
-        {"name": name, "metric": "editBurden", "minimum": minimum, "maximum": maximum, "mode": mode}
+        {"name": name, "metric": metric, "minimum": minimum, "maximum": maximum, "mode": mode}
     )
     middle = round((low + high) / 2, 6) if estimate is None else estimate
     return CriterionEvidence(

@@ -27,6 +27,9 @@ def page() -> str:
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     parts = [_INTRO, "## spec\n"]
     parts += _table(schema["spec"], "", only_leaves=True)
+    # What a section's own rules say stands there; transitions are the intro's last sentence.
+    own = schema["spec"]["x-kubernetes-validations"]
+    parts += _listed([("", rule["message"]) for rule in own if "oldSelf" not in rule["rule"]])
     for name, child in schema["spec"]["properties"].items():
         if child.get("properties"):
             parts += _section(name, child, "spec")
@@ -45,12 +48,14 @@ def _section(name: str, node: dict[str, Any], parent: str) -> list[str]:
     parts = [f"### {parent}.{name}{'[]' if is_list else ''}\n", f"{node['description']}\n"]
     inner = node["items"] if is_list else node
     parts += _table(inner, "", only_leaves=False)
-    rules = list(_rules(inner, ""))
-    if rules:
-        parts.append("Rules the API server checks:\n")
-        parts += [f"- {f'`{path}`: ' if path else ''}{message}" for path, message in rules]
-        parts.append("")
-    return parts
+    return parts + _listed(list(_rules(inner, "")))
+
+
+def _listed(rules: list[tuple[str, str]]) -> list[str]:
+    if not rules:
+        return []
+    lines = [f"- {f'`{path}`: ' if path else ''}{message}" for path, message in rules]
+    return ["Rules the API server checks:\n", *lines, ""]
 
 
 def _table(node: dict[str, Any], prefix: str, *, only_leaves: bool) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from alignment_api.base import DnsLabel, Rule, SpecModel, TransitionRule, map_list_of, section
-from alignment_api.metrics import MetricName
+from alignment_api.metrics import METRICS, MetricName
 
 __all__ = [
     "Approval",
@@ -58,6 +58,9 @@ class BudgetMode(StrEnum):
     UNLIMITED = "Unlimited"
 
 
+_SELECTED = tuple(name for name, metric in METRICS.items() if metric.selected)
+
+
 class Criterion(SpecModel):
     """One limit on one metric. Passed when the whole interval is on the right side of the limit."""
 
@@ -66,6 +69,11 @@ class Criterion(SpecModel):
             "has(self.minimum) != has(self.maximum)",
             "set exactly one of minimum and maximum",
             lambda s: (s.minimum is None) != (s.maximum is None),
+        ),
+        Rule(
+            f"(self.metric in {[str(name) for name in _SELECTED]}) == has(self.selector)",
+            f"selector belongs to, and is required by, the metrics {' and '.join(_SELECTED)}",
+            lambda s: METRICS[s.metric].selected == (s.selector is not None),
         ),
     )
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, WithJsonSchema
 
-from alignment_api.base import DnsLabel, ListType, Rule, SpecModel, list_of, map_list_of, section
+from alignment_api.base import DnsLabel, Rule, SpecModel, list_of, map_list_of, section
 
 __all__ = ["EnvVar", "NameRef", "PodsSpec", "Quantity", "Resources", "StagePod", "Toleration", "TrainPod"]
 
 _QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
 Quantity = Annotated[
-    int | Annotated[str, StringConstraints(max_length=32, pattern=_QUANTITY_PATTERN)],
+    Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(max_length=32, pattern=_QUANTITY_PATTERN)],
     WithJsonSchema(
         {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
             "pattern": _QUANTITY_PATTERN,
             "x-kubernetes-int-or-string": True,
         }
@@ -23,7 +25,12 @@ Quantity = Annotated[
 ]
 """A Kubernetes quantity: 1, 500m, 16Gi."""
 
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+_SUBDOMAIN = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_LABEL = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = f"^({_SUBDOMAIN}/)?{_LABEL}$"
+_RESOURCE = f"^(cpu|memory|ephemeral-storage|hugepages-{_LABEL}|{_SUBDOMAIN}/{_LABEL})$"
+_LabelKey = Annotated[str, StringConstraints(max_length=253, pattern=_LABEL_KEY)]
+_LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=f"^({_LABEL})?$")]
 _Value = Annotated[str, StringConstraints(max_length=4096)]
 _RESERVED_PREFIXES = ("ALIGNMENT_", "AWS_")
 
@@ -36,6 +43,17 @@ class NameRef(SpecModel):
 
 class Resources(SpecModel):
     """Compute resources of the stage's container."""
+
+    RULES = (
+        Rule(
+            " && ".join(
+                f"(!has(self.{field}) || self.{field}.all(k, k.matches('{_RESOURCE}')))"
+                for field in ("limits", "requests")
+            ),
+            "resources are cpu, memory, ephemeral-storage, hugepages-<size>, or have a domain, e.g. nvidia.com/gpu",
+            lambda s: all(re.fullmatch(_RESOURCE, name) for name in (*s.limits, *s.requests)),
+        ),
+    )
 
     limits: dict[str, Quantity] = Field(
         default_factory=dict,
@@ -50,13 +68,29 @@ class Resources(SpecModel):
 class Toleration(SpecModel):
     """A taint that the pods accept; fields as in core/v1."""
 
-    key: _Name | None = Field(default=None, description="Taint key; omitted: every key.")
+    RULES = (
+        Rule(
+            "has(self.key) || self.operator == 'Exists'",
+            "without a key the operator must be Exists: every taint is tolerated then",
+            lambda s: s.key is not None or s.operator == "Exists",
+        ),
+        Rule(
+            "self.operator == 'Equal' || !has(self.value) || self.value == ''",
+            "value belongs to the operator Equal",
+            lambda s: s.operator == "Equal" or not s.value,
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds needs the effect NoExecute",
+            lambda s: s.toleration_seconds is None or s.effect == "NoExecute",
+        ),
+    )
+
+    key: _LabelKey | None = Field(default=None, description="Taint key; omitted: every key.")
     operator: Annotated[str, StringConstraints(pattern=r"^(Exists|Equal)$", max_length=6)] = Field(
         default="Equal", description="Exists or Equal."
     )
-    value: Annotated[str, StringConstraints(max_length=253)] | None = Field(
-        default=None, description="Taint value."
-    )
+    value: _LabelValue | None = Field(default=None, description="Taint value.")
     effect: (
         Annotated[str, StringConstraints(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=16)]
         | None
@@ -86,8 +120,16 @@ class EnvVar(SpecModel):
 class StagePod(SpecModel):
     """Settings of one stage's pod."""
 
+    RULES = (
+        Rule(
+            f"!has(self.nodeSelector) || self.nodeSelector.all(k, size(k) <= 253 && k.matches('{_LABEL_KEY}'))",
+            "keys of nodeSelector must be keys of labels, e.g. pool or nvidia.com/gpu.product",
+            lambda s: all(len(key) <= 253 and re.fullmatch(_LABEL_KEY, key) for key in s.node_selector),
+        ),
+    )
+
     resources: Resources = section(Resources, "Compute resources.")
-    node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] = Field(
+    node_selector: dict[str, _LabelValue] = Field(
         default_factory=dict, max_length=16, description="Node labels that are required."
     )
     tolerations: tuple[Toleration, ...] = list_of("Taints that are accepted.", maximum=16)
@@ -117,13 +159,8 @@ class PodsSpec(SpecModel):
         default=None,
         description="Service account, e.g. one with workload identity for the bucket; omitted: default.",
     )
-    image_pull_secrets: tuple[NameRef, ...] = Field(
-        default_factory=tuple,
-        max_length=16,
-        description="Secrets for pulling images.",
-        json_schema_extra=ListType.by("name"),
-    )
-    queue_name: Annotated[str, StringConstraints(max_length=63)] = Field(
+    image_pull_secrets: tuple[NameRef, ...] = map_list_of("Secrets for pulling images.", "name", maximum=16)
+    queue_name: Annotated[str, StringConstraints(max_length=63, pattern=f"^({_SUBDOMAIN})?$")] = Field(
         default="", description="Kueue LocalQueue; becomes the label kueue.x-k8s.io/queue-name."
     )
     prepare: StagePod = section(StagePod, "The prepare stage.")

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from alignment_api.base import ModelUri, SpecModel, TransitionRule, section
+from alignment_api.base import ModelUri, Rule, SpecModel, TransitionRule, section
+from alignment_api.metrics import METRICS
 from alignment_api.spec.data import DataSpec
-from alignment_api.spec.evaluation import EvaluationSpec
-from alignment_api.spec.gate import GateSpec
+from alignment_api.spec.evaluation import EvaluationSpec, JudgeType
+from alignment_api.spec.gate import CriterionMode, GateSpec
 from alignment_api.spec.pods import PodsSpec
 from alignment_api.spec.storage import ArtifactsSpec, PublishSpec, StorageSpec
 from alignment_api.spec.training import TrainingSpec
@@ -67,9 +68,51 @@ def _unchanged(attribute: str) -> TransitionRule:
     )
 
 
+_SETS = {str(name): metric.sets for name, metric in METRICS.items() if metric.selected}
+_JUDGED = [str(name) for name, metric in METRICS.items() if metric.judged]
+
+
+def _named_in(metric: str, sets: str) -> str:
+    known = f"has(self.evaluation.{sets}) && self.evaluation.{sets}.exists(s, s.name == c.selector)"
+    return f"(c.metric == '{metric}' && {known})"
+
+
+def _selectors_name_sets(spec: AlignmentRunSpec) -> bool:
+    return all(
+        criterion.selector
+        in {known.name for known in getattr(spec.evaluation, METRICS[criterion.metric].sets)}
+        for criterion in spec.gate.criteria
+        if criterion.selector is not None
+    )
+
+
+def _judged_where_it_blocks(spec: AlignmentRunSpec) -> bool:
+    return spec.evaluation.judge.type is not JudgeType.NONE or not any(
+        METRICS[criterion.metric].judged and criterion.mode is CriterionMode.BLOCKING
+        for criterion in spec.gate.criteria
+    )
+
+
 class AlignmentRunSpec(SpecModel):
     """What to align, with what, how to judge it and where to publish it."""
 
+    # What evaluate would find out only after the training: such a criterion is Inconclusive whatever was trained.
+    RULES = (
+        Rule(
+            "!has(self.gate.criteria) || self.gate.criteria.all(c, !has(c.selector) || "
+            + " || ".join(_named_in(*pair) for pair in _SETS.items())
+            + ")",
+            "the selector of a criterion must name a set: "
+            + ", ".join(f"of evaluation.{sets} for {metric}" for metric, sets in _SETS.items()),
+            _selectors_name_sets,
+        ),
+        Rule(
+            "self.evaluation.judge.type != 'None' || !has(self.gate.criteria)"
+            f" || self.gate.criteria.all(c, c.mode != 'Blocking' || !(c.metric in {_JUDGED}))",
+            f"a blocking criterion on {' or '.join(_JUDGED)} needs evaluation.judge; without one its mode can only be DryRun",
+            _judged_where_it_blocks,
+        ),
+    )
     TRANSITIONS = tuple(_unchanged(name) for name in _ATTRIBUTES)
 
     model: ModelSpec = Field(description="The model to align.")

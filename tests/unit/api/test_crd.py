@@ -12,6 +12,7 @@ from tools.crdgen.__main__ import TARGET, crd, render
 
 from alignment_api.run import AlignmentRun, transition_errors
 from alignment_api.spec import AlignmentRunSpec
+from alignment_api.status import AlignmentRunStatus
 from support.crd_cases import (
     CASES,
     TRANSITIONS,
@@ -175,6 +176,27 @@ def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
 def test_bounds_hold_in_python(case: BoundCase) -> None:
     with pytest.raises(ValidationError):
         AlignmentRun.model_validate(case.rejected)
+
+
+# The name of a run is refused by its own type before any rule is asked.
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.message.startswith("metadata.name")], ids=lambda c: c.message
+)
+def test_a_broken_rule_is_answered_with_its_sentence(case: Case) -> None:
+    with pytest.raises(ValidationError, match=re.escape(case.message)):
+        AlignmentRun.model_validate(case.rejected)
+
+
+def test_two_items_with_one_key_are_refused_with_a_sentence_that_names_it() -> None:
+    # Judged by name, the second one's evidence would let the first one pass.
+    criteria = [{"name": "better", "metric": m, "minimum": 0.5} for m in ("winRate", "preferenceAccuracy")]
+    with pytest.raises(ValidationError, match="more than one item has the name 'better'") as refused:
+        AlignmentRun.model_validate(changed(minimal(), "spec.gate.criteria", criteria))
+    assert refused.value.errors()[0]["loc"] == ("spec", "gate", "criteria")
+    metric = {"name": "anchorLossDelta", "selector": "general"}
+    with pytest.raises(ValidationError, match="the name 'anchorLossDelta' and the selector 'general'"):
+        AlignmentRunStatus.model_validate({"metrics": [metric, metric]})
+    AlignmentRunStatus.model_validate({"metrics": [metric, metric | {"selector": "other"}]})
 
 
 def test_unknown_fields_are_errors() -> None:

@@ -17,7 +17,10 @@ from support.runs import evidence
 
 MAXIMUM = Criterion.model_validate({"name": "edits", "metric": "editBurden", "maximum": 0.0})
 MINIMUM = Criterion.model_validate({"name": "edits", "metric": "winRate", "minimum": 0.5})
-LIMITS: dict[bool, dict[str, Any]] = {True: {"minimum": 0.5, "maximum": None}, False: {"maximum": 0.0}}
+LIMITS: dict[bool, dict[str, Any]] = {
+    True: {"metric": "winRate", "minimum": 0.5, "maximum": None},
+    False: {"maximum": 0.0},
+}
 
 
 @pytest.mark.parametrize(
@@ -166,6 +169,34 @@ def test_the_order_of_criteria_changes_nothing(
     first = decide((), Evidence(criteria=tuple(criteria)))
     drawn.shuffle(criteria)
     assert decide((), Evidence(criteria=tuple(criteria))).result is first.result
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"metric": "preferenceAccuracy"}, "computed for preferenceAccuracy, not for winRate"),
+        (
+            {"metric": "anchorLossDelta", "selector": "general"},
+            "computed for anchorLossDelta(general), not for winRate",
+        ),
+    ],
+)
+def test_evidence_for_another_metric_under_the_same_name_decides_nothing(
+    other: dict[str, Any], said: str
+) -> None:
+    named = Criterion.model_validate({"name": MINIMUM.name, "minimum": MINIMUM.minimum, **other})
+    item = evidence(0.85, 0.95).model_copy(update={"criterion": named})
+    verdict = decide((MINIMUM,), Evidence(criteria=(item,)))
+    assert verdict.result is Result.INCONCLUSIVE
+    assert said in str(verdict.criteria[0].message)
+
+
+def test_evidence_for_another_set_decides_nothing() -> None:
+    wire = {"name": "anchor", "metric": "anchorLossDelta", "maximum": 0.05}
+    ours, theirs = (Criterion.model_validate(wire | {"selector": name}) for name in ("general", "legal"))
+    verdict = judge(ours, evidence(-0.2, -0.1).model_copy(update={"criterion": theirs}))
+    assert verdict.result is Result.INCONCLUSIVE
+    assert "computed for anchorLossDelta(legal), not for anchorLossDelta(general)" in str(verdict.message)
 
 
 def test_evidence_for_another_limit_decides_nothing() -> None:

@@ -106,6 +106,10 @@ def test_a_name_and_a_uri_are_explained_rather_than_their_patterns(tmp_path: Pat
     assert "lower-case letters" in refusal(tmp_path, yaml.safe_dump(runs.manifest("Notes_1")))
     said = refusal(tmp_path, manifest(publish={"uri": "ftp://host/models/"}))
     assert "spec.publish.uri: must be a URI that begins with s3://, file:// or pvc://" in said
+    pods = {"queueName": "my queue!", "train": {"nodeSelector": {"pool": "gpu nodes"}}}
+    said = refusal(tmp_path, manifest(pods=pods))
+    assert "spec.pods.queueName: must be lower-case letters" in said
+    assert "spec.pods.train.nodeSelector.pool: must be the value of a label" in said
 
 
 def test_a_clone_gets_no_name_that_no_run_may_have() -> None:

@@ -27,6 +27,7 @@ from support.runs import run
 WINS = Criterion.model_validate(
     {"name": "wins", "metric": "winRate", "minimum": 0.5, "minimumEffect": 0.1, "confidence": 0.95}
 )
+JUDGE = {"type": "RewardModel", "uri": "s3://judge/"}
 ONE_DECISION = ErrorBudget(decisions_per_year=1)
 ALONE = Worth.of([1] * 400)
 """Every pair a group of its own."""
@@ -57,7 +58,7 @@ def test_as_many_decisions_pass_as_the_plan_says_also_with_few_groups() -> None:
 
 
 def test_a_gate_that_two_groups_can_never_pass_is_said_and_asks_for_groups_not_pairs() -> None:
-    spec = run(gate={"criteria": [WINS.to_wire()]}).spec
+    spec = run(gate={"criteria": [WINS.to_wire()]}, evaluation={"judge": JUDGE}).spec
     _, (warning,) = plan_run(spec, [200, 200], 400)
     assert "criterion wins cannot pass: 400 held-out pairs of 2 groups" in warning
     assert "more groups" in warning
@@ -108,7 +109,7 @@ def test_only_answered_prompts_count_for_generated_texts() -> None:
 
 
 def test_edit_burden_is_planned_with_the_edits_that_are_answered_and_accuracy_with_the_other_pairs() -> None:
-    judged = EvaluationSpec.model_validate({"judge": {"type": "RewardModel", "uri": "s3://judge/"}})
+    judged = EvaluationSpec.model_validate({"judge": JUDGE})
     for spec, edits, expected in (
         (EvaluationSpec(), 100, (100, 100)),
         (EvaluationSpec(), 550, (300, 550)),  # a quarter of the 400 prompts stays with the other pairs
@@ -152,7 +153,7 @@ def test_a_small_holdout_is_said_with_what_it_can_show_and_what_it_needs() -> No
 
 
 def test_a_holdout_that_is_large_enough_is_not_warned_about() -> None:
-    spec = run(gate={"criteria": [WINS.to_wire()]}).spec
+    spec = run(gate={"criteria": [WINS.to_wire()]}, evaluation={"judge": JUDGE}).spec
     assert plan_run(spec, [1] * 400, 400)[1] == ()
 
 
@@ -166,7 +167,9 @@ def test_a_gate_that_can_release_nothing_is_said_before_anything_is_trained() ->
 
 
 def test_prompts_that_cap_a_large_holdout_are_named() -> None:
-    spec = run(gate={"criteria": [WINS.to_wire()]}, evaluation={"generation": {"prompts": 100}}).spec
+    spec = run(
+        gate={"criteria": [WINS.to_wire()]}, evaluation={"judge": JUDGE, "generation": {"prompts": 100}}
+    ).spec
     _, (warning,) = plan_run(spec, [1] * 400, 400)
     assert "raise evaluation.generation.prompts: 400 pairs are held out" in warning
 
@@ -186,5 +189,7 @@ def test_align_gate_plan_says_where_each_criterion_passes() -> None:
 
 def test_a_gate_that_a_copy_of_the_champion_meets_is_said() -> None:
     no_worse = WINS.model_copy(update={"minimum": 0.45, "minimum_effect": None})
-    _, (warning,) = plan_run(run(gate={"criteria": [no_worse.to_wire()]}).spec, [1] * 400, 400)
+    _, (warning,) = plan_run(
+        run(gate={"criteria": [no_worse.to_wire()]}, evaluation={"judge": JUDGE}).spec, [1] * 400, 400
+    )
     assert "a copy of the champion meets every limit of this gate" in warning
