@@ -212,7 +212,7 @@ def read_termination_message(text: str) -> StageResult | StageFailure | None:
         return (
             StageResult.model_validate(wire) if "inputDigest" in wire else StageFailure.model_validate(wire)
         )
-    except (ValueError, TypeError, zlib.error):
+    except (ValueError, TypeError, RecursionError, zlib.error):
         return None
 
 

@@ -62,7 +62,7 @@ class Intake:
         metadata = raw["metadata"]
         self._freshness.saw(self._scope(resource, metadata["namespace"]), metadata["resourceVersion"])
         if change == "DELETED":
-            self._put(resource, raw)  # it may bring the last word of a pod
+            self._enqueue(self._put(resource, raw))  # the last word of a pod, or that a Job was let go
             self._enqueue(
                 self._delete(resource)(Key(metadata["namespace"], metadata["name"]), metadata["uid"])
             )

@@ -17,7 +17,7 @@ from alignment_api.stage import PEER_LOST, StageFailure, StageResult, read_termi
 from alignment_api.status import ProgressStatus
 from alignment_operator.core.observed import Attempt, AttemptState, Leftover, Observed
 from alignment_operator.queue import Key
-from alignment_operator.records import JobRecord, PodRecord
+from alignment_operator.records import NOT_STARTED, JobRecord, PodRecord
 
 __all__ = ["View", "observe"]
 
@@ -27,9 +27,6 @@ _POLICY = "PodFailurePolicy"
 
 _FAILED_POD = "BackoffLimitExceeded"
 """Reason of a Job of ours of which a pod failed."""
-
-_NOT_STARTED = ("StartError", "ContainerCannotRun")
-"""Reasons of a container whose process never ran: its exit code is the runtime's, and so is its message."""
 
 _LAST_WORDS = 500
 """Characters that are quoted of a message that is not in our form."""
@@ -129,6 +126,7 @@ def _attempt(
         name=job.key.name,
         state=AttemptState.PENDING,
         started=_time(leader.running_since) if leader else None,
+        deleting=job.deleting,
     )
     if not job.over:
         attempt = replace(attempt, stopping=_stopping(stage, pods))
@@ -168,7 +166,7 @@ def _succeeded(attempt: Attempt, job: JobRecord, leader: PodRecord | None) -> At
 def _failed(attempt: Attempt, job: JobRecord, pods: tuple[PodRecord, ...]) -> Attempt:
     culprit = _culprit(pods)
     word = read_termination_message(culprit.message) if culprit and culprit.message else None
-    ran = culprit is not None and culprit.exit_reason not in _NOT_STARTED
+    ran = culprit is not None and culprit.exit_reason not in NOT_STARTED
     code = culprit.exit_code if culprit and ran else None
     final = code in (StageExit.REQUEST_INVALID, StageExit.DATA_INVALID)
     if culprit is None:

@@ -26,6 +26,7 @@ from alignment_operator.queue import Key
 
 __all__ = [
     "FATES",
+    "NOT_STARTED",
     "TOLD",
     "Estimate",
     "Identity",
@@ -61,6 +62,10 @@ FATES: Final = (
     "dropped",
 )
 """What becomes of a row; every row meets exactly one. The last sums up all other reasons."""
+NOT_STARTED: Final = ("StartError", "ContainerCannotRun")
+"""Reasons of a container whose process never ran: its exit code is the runtime's, and so is its message."""
+_NO_TIME: Final = "1970-01-01T00:00:00Z"
+"""How the kubelet writes the start of a container that has none."""
 _PROBLEMS: Final = 3
 _YEAR_SECONDS: Final = 365.0 * 86400
 _DECISIONS_PER_YEAR: Final = ErrorBudget.model_fields["decisions_per_year"].default
@@ -306,12 +311,18 @@ def pod_record(raw: Json) -> PodRecord:
         evicted=(status.get("message") or "Evicted") if by_itself else "",
         deletion=metadata.get("deletionTimestamp"),
         node=(raw.get("spec") or {}).get("nodeName", ""),
-        running_since=running.get("startedAt") or ended.get("startedAt"),
+        running_since=running.get("startedAt") or _started(ended),
         ended=ended.get("finishedAt"),
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason") or status.get("reason", ""),
         message=ended.get("message", ""),
     )
+
+
+def _started(ended: Json) -> str | None:
+    """When an ended container began to run, if it ever did."""
+    since: str | None = ended.get("startedAt")
+    return None if since == _NO_TIME or ended.get("reason") in NOT_STARTED else since
 
 
 def _controller(metadata: Json, group: str, kind: str) -> Json:

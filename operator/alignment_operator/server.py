@@ -25,7 +25,7 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve until the block ends; yields the port.
 
-    listen: host:port; ailing: what is wrong, empty when nothing is; scrape: reads the state, on the loop, and gives what
+    listen: host:port, without a host all addresses; ailing: what is wrong, empty when nothing is; scrape: reads the state, on the loop, and gives what
     renders it, in a thread of its own so that a scrape never holds up the loop.
     """
 
@@ -48,7 +48,7 @@ async def serving(
     await runner.setup()
     try:
         host, _, port = listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
+        site = web.TCPSite(runner, host.strip("[]") or None, int(port))
         await site.start()
         yield runner.addresses[0][1]
     finally:

@@ -39,8 +39,8 @@ class Settings:
     """Seconds between two complete listings, which repair whatever a watch missed."""
     progress_seconds: float = 30.0
     """Seconds between two readings of a running stage's progress; 0: never read."""
-    listen: str = "0.0.0.0:8080"
-    """host:port of /metrics, /healthz and /readyz."""
+    listen: str = ":8080"
+    """host:port of /metrics, /healthz and /readyz; without a host: all addresses, of IPv4 and IPv6."""
     per_run_metrics: bool = True
     """Export series per run (at most 10 each); false: only the operator's own and the totals."""
     kueue: bool = False
@@ -137,8 +137,8 @@ def _environment(text: str) -> dict[str, str]:
 
 
 def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
+    _, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
         raise ValueError("is not host:port.")
     return text
 

@@ -68,11 +68,19 @@ class Store:
         return record.key
 
     def put_job(self, record: JobRecord) -> Key | None:
-        """Take in a Job; the key of its run if that told anything that a decision reads."""
+        """Take in a Job; the key of its run if that told anything that a decision reads.
+
+        One that is nobody's (any more) is not kept: the key of the run that it was an attempt of.
+        """
         before = self._jobs.get(record.key)
-        if not record.run_uid or not self._newer(before, record):
+        if not self._newer(before, record):
             return None
         self.drop_job(record.key)
+        if not record.run_uid:
+            if before is None:
+                return None
+            self._forget_gone(before)
+            return before.run
         if record.suspended:
             self._forget_gone(record)  # its pods were stopped on purpose: how they ended says nothing
         if record.over and self._is_finished(record.owner):

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests" / "data" / "chart" / "default.yaml"
 CRD = REPOSITORY / "crds" / "alignmentruns.alignment.dev.yaml"
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "replicas": 2,
     "watchNamespaces": ["team-a", "team-b"],
     "kueue": {"enabled": True},
@@ -42,6 +42,7 @@ EVERYTHING = {
     "podLabels": {"c": "d"},
     "serviceAccount": {"annotations": {"e": "f"}},
 }
+NAMES = ("name", "namespace", "serviceAccountName", "priorityClassName", "app.kubernetes.io/instance")
 RIGHTS = {
     "alignment.dev/alignmentruns": {"get", "list", "watch"},
     "alignment.dev/alignmentruns/status": {"patch"},
@@ -104,6 +105,32 @@ def nulls(value: Any, path: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from nulls(item, f"{path}.{number}")
+
+
+def test_names_that_look_like_numbers_stay_names() -> None:
+    named = EVERYTHING | {
+        "watchNamespaces": ["2025", "true"],
+        "metrics": {**EVERYTHING["metrics"], "dashboards": {"enabled": True, "namespace": "2026"}},
+        "serviceAccount": {"name": "2027"},
+        "priorityClassName": "2028",
+        "crds": {"enabled": False},
+    }
+    for values in (named, named | {"watchNamespaces": [], "serviceAccount": {}}):
+        rendered = render(values=values, name="2024", namespace="2023")
+        assert [path for path, name in chosen(rendered) if not isinstance(name, str)] == []
+    assert variables(rendered)["ALIGNMENT_OPERATOR_LEASE_NAMESPACE"] == "2023"
+
+
+def chosen(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What stands where the chart has a name that somebody chose."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in NAMES:
+                yield f"{path}.{key}", item
+            yield from chosen(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from chosen(item, f"{path}.{number}")
 
 
 def test_the_operator_gets_exactly_the_rights_that_its_gateway_uses() -> None:

@@ -27,7 +27,11 @@ def helms() -> dict[str, Path]:
 
 
 def render(
-    *settings: str, helm: Path | None = None, values: Json | None = None, name: str = "ao"
+    *settings: str,
+    helm: Path | None = None,
+    values: Json | None = None,
+    name: str = "ao",
+    namespace: str = "operators",
 ) -> list[Json]:
     """The manifests of ``helm template``; settings as for --set. Raises Refused with helm's words."""
     program = helm or helms()["4"]
@@ -37,7 +41,7 @@ def render(
         name,
         str(CHART),
         "--namespace",
-        "operators",
+        namespace,
         "--values",
         "-",
         "--kube-version",

@@ -242,7 +242,7 @@ def _environment(name: str, request: StageRequest, settings: StagePod, defaults:
         "ALIGNMENT_SCRATCH": _SCRATCH,
         "ALIGNMENT_PVC_ROOT": _CLAIMS,
         "ALIGNMENT_TERMINATION_LOG": "/dev/termination-log",
-        "ALIGNMENT_PROGRESS_ADDRESS": f"0.0.0.0:{PROGRESS_PORT}",
+        "ALIGNMENT_PROGRESS_ADDRESS": f":{PROGRESS_PORT}",
     }
     storage = request.spec.storage
     if storage.ca_bundle_ref is not None:

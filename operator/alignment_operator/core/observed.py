@@ -41,6 +41,7 @@ class Attempt:
     evicted: why the node removed it for what it did itself; empty: it did not.
     unread: it failed, and its pod was gone before anybody could read how.
     stopping: while active, a pod of it that was told to stop and has not ended; of several the one to go first.
+    deleting: somebody deleted it, which tells it to stop; it may have ended well all the same.
     by_hand: it went with ``align run``, which a person stops and starts again: no loop that a pause would slow down.
     """
 
@@ -58,6 +59,7 @@ class Attempt:
     evicted: str = ""
     unread: bool = False
     stopping: Leftover | None = None
+    deleting: bool = False
     by_hand: bool = False
 
     @property

@@ -9,7 +9,15 @@ from alignment_api.conditions import Reason
 from alignment_api.exitcodes import ExitFamily, StageExit, family
 from alignment_operator.core.observed import Attempt, AttemptState
 
-__all__ = ["MAXIMUM_BACKOFF_SECONDS", "Outcome", "OutcomeKind", "backoff_seconds", "classify", "deleted"]
+__all__ = [
+    "MAXIMUM_BACKOFF_SECONDS",
+    "Outcome",
+    "OutcomeKind",
+    "backoff_seconds",
+    "classify",
+    "deleted",
+    "suspended",
+]
 
 FIRST_BACKOFF_SECONDS = 10.0
 """Pause after the first counted failure, as Kubernetes' own Job controller has it; doubled each time."""
@@ -81,6 +89,11 @@ def classify(attempt: Attempt) -> Outcome:
 def deleted(name: str) -> Outcome:
     """An attempt that vanished: somebody deleted it. Counted, so that deleting cannot loop for ever."""
     return Outcome(OutcomeKind.COUNTED, "Deleted", f"{name} was deleted while it was needed.")
+
+
+def suspended(name: str) -> Outcome:
+    """An attempt that was stopped because its run is suspended. Free, however it took that."""
+    return Outcome(OutcomeKind.FREE, "Suspended", f"{name} was stopped.")
 
 
 def backoff_seconds(failures: int) -> float:

@@ -27,7 +27,14 @@ from alignment_operator.core.draft import STAGE_CONDITION, Draft
 from alignment_operator.core.gate import apply_gate
 from alignment_operator.core.leftovers import given_up_message, patience, waiting_message
 from alignment_operator.core.observed import Attempt, AttemptState, Observed
-from alignment_operator.core.outcome import Outcome, OutcomeKind, backoff_seconds, classify, deleted
+from alignment_operator.core.outcome import (
+    Outcome,
+    OutcomeKind,
+    backoff_seconds,
+    classify,
+    deleted,
+    suspended,
+)
 from alignment_operator.core.results import record_result
 
 __all__ = ["plan"]
@@ -43,7 +50,9 @@ _LAUNCH_SECONDS = (15.0, 300.0)
 """Between two tries to create what the cluster refuses: a quarter of the time that it has been tried, within these."""
 _SHORT_SECONDS = 60.0
 _SHORT_RUNS_AT_ONCE = 3
-"""Attempts that were ended from outside start anew at once, but not for ever when each ends as soon as it began."""
+"""Ends from outside that a stage is spared a pause for; after those, an attempt that ended as soon as it began is followed
+by one. The status has only their number, so all of them count, whichever was long.
+"""
 
 
 def plan(observed: Observed, now: datetime) -> Plan:
@@ -212,6 +221,9 @@ class _Planner:
     def _ended(self, attempt: Attempt) -> bool:
         self._preempted(attempt)
         outcome = classify(attempt)
+        by_hand = attempt.by_hand
+        if attempt.deleting and self._suspends() and outcome.kind in (OutcomeKind.COUNTED, OutcomeKind.FREE):
+            outcome, by_hand = suspended(attempt.name), True
         ended = attempt.ended or self.now
         started = attempt.started or self.draft.stage(attempt.stage).attempt_start_time
         ran = max(0.0, (ended - started).total_seconds()) if started else 0.0
@@ -227,7 +239,7 @@ class _Planner:
         if outcome.kind is OutcomeKind.DONE:
             assert attempt.result is not None  # noqa: S101  classify: done means there is a result
             return record_result(self.draft, self.run, attempt.result, now=self.now)
-        self._record_failure(attempt.stage, outcome, ended, ran=None if attempt.by_hand else ran)
+        self._record_failure(attempt.stage, outcome, ended, ran=None if by_hand else ran)
         return False
 
     def _vanished(self, stage: StageName) -> bool:
@@ -235,15 +247,11 @@ class _Planner:
         status = self.draft.stage(stage)
         name = status.job or attempt_name(self.run.metadata.name, stage, status.attempt)
         self.absent.append(name)
-        ran = 0.0
-        if status.attempt_start_time is not None:
-            ran = max(0.0, (self.now - status.attempt_start_time).total_seconds())
-        summary = self.run.status.condition(ConditionType.SUCCEEDED)
-        # The spec counts as well: the status may not have been written after the Job was deleted.
-        asked_for = self.run.spec.suspend or (summary is not None and summary.reason is Reason.SUSPENDED)
-        outcome = (
-            Outcome(OutcomeKind.FREE, "Suspended", f"{name} was stopped.") if asked_for else deleted(name)
-        )
+        # How long it ran is known up to its last word only: the operator may have been away, and the Job long gone.
+        word, ran = self.run.status.progress, 0.0
+        if status.attempt_start_time is not None and word is not None and word.stage is stage:
+            ran = max(0.0, (word.updated_time - status.attempt_start_time).total_seconds())
+        outcome = suspended(name) if self._suspends() else deleted(name)
         self.draft.set_stage(
             stage,
             attempt_start_time=None,
@@ -253,6 +261,10 @@ class _Planner:
         self.draft.set(progress=None)
         self._record_failure(stage, outcome, self.now)
         return False
+
+    def _suspends(self) -> bool:
+        """Whether what was deleted was deleted to suspend the run. The status may not have been written after it."""
+        return self.run.spec.suspend or self._was_suspended()
 
     def _was_suspended(self) -> bool:
         summary = self.run.status.condition(ConditionType.SUCCEEDED)

@@ -76,6 +76,11 @@ def test_a_small_result_travels_as_plain_json() -> None:
     assert read_termination_message(text) == answer
 
 
+@pytest.mark.parametrize("text", ["no JSON", "[]", "z:AAAA", "[" * 4096, '{"message":' * 372])
+def test_a_last_word_that_is_not_in_our_form_is_no_last_word(text: str) -> None:
+    assert read_termination_message(text) is None
+
+
 def test_the_largest_evaluation_fits_the_termination_log() -> None:
     criteria = tuple(
         evidence(

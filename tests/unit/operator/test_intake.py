@@ -9,13 +9,14 @@ import pytest
 
 from alignment_operator.errors import ApiError
 from alignment_operator.freshness import Freshness
-from alignment_operator.gateway import RUNS, Gateway
+from alignment_operator.gateway import JOBS, RUNS, Gateway
 from alignment_operator.intake import Intake
 from alignment_operator.limiter import TokenBucket
 from alignment_operator.metrics import Metrics
 from alignment_operator.queue import Key, WorkQueue
 from alignment_operator.store import Store
 from support.apiserver import ApiServer
+from support.objects import job
 from support.runs import manifest
 
 A, B = Key("a", "notes"), Key("b", "notes")
@@ -48,7 +49,10 @@ class World:
         return self.server.handle(method, path, query, body)
 
     def queued(self) -> list[Key]:
-        return sorted(iter(self.queue.take, None))
+        keys = sorted(iter(self.queue.take, None))
+        for key in keys:
+            self.queue.done(key)
+        return keys
 
     def known(self) -> set[Key]:
         return {record.key for record in self.store.runs()}
@@ -94,6 +98,20 @@ async def test_no_run_is_looked_at_before_its_namespace_is_known_completely() ->
     world.refused = set()
     await world.intake.list_failing()
     assert world.queued() == [A]
+
+
+async def test_a_job_that_is_let_go_and_deleted_at_once_is_told_of() -> None:
+    world = World()
+    await world.intake.list_all()
+    attempt = job(1000)
+    attempt["metadata"] |= {"namespace": "a"}
+    attempt["metadata"]["ownerReferences"][0]["uid"] = "run-a"
+    world.intake.watched(JOBS, "ADDED", attempt)
+    world.queued()
+    let_go = {**attempt, "metadata": attempt["metadata"] | {"resourceVersion": "1001", "ownerReferences": []}}
+    world.intake.watched(JOBS, "DELETED", let_go)
+    assert world.queued() == [A]
+    assert world.store.jobs((A, "run-a")) == ()
 
 
 async def test_where_nothing_can_be_listed_nothing_is_ready() -> None:

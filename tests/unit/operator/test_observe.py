@@ -17,6 +17,7 @@ from support.runs import result
 
 DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 T0, T1, T2, T3 = (f"2026-01-05T12:0{minute}:00Z" for minute in range(4))
+NO_TIME = "1970-01-01T00:00:00Z"
 
 
 def ended(code: int, *, message: str = "", at: str = T2, since: str = T1, reason: str = "") -> dict[str, Any]:
@@ -241,6 +242,15 @@ def test_an_attempt_that_is_recorded_already_needs_no_last_word() -> None:
     assert view.unsettled == ()
 
 
+@pytest.mark.parametrize("deleting", [True, False])
+def test_of_an_attempt_that_is_over_it_is_known_whether_somebody_deleted_it(deleting: bool) -> None:
+    raw = job(2, status=over("Failed"))
+    if deleting:
+        raw["metadata"]["deletionTimestamp"] = T2
+    attempt = seen(raw, pod(3, status=ended(137)))
+    assert (attempt.state, attempt.deleting) == (AttemptState.FAILED, deleting)
+
+
 def test_a_failure_brings_the_stages_own_words() -> None:
     message = StageFailure(reason="DataInvalid", message="row 7").to_termination_message()
     attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(65, message=message)))
@@ -305,6 +315,20 @@ def test_a_container_that_could_not_be_started_leaves_the_runtimes_words(reason:
     assert outcome.message.startswith(f'{reason}: exec: "alignment-trainer": executable file not found')
     assert len(outcome.message) < 600
     assert view.unsettled == ()
+
+
+@pytest.mark.parametrize("since", [T1, NO_TIME])
+@pytest.mark.parametrize("over_already", [True, False])
+def test_a_container_that_could_not_be_started_has_not_run_a_second(since: str, over_already: bool) -> None:
+    status = ended(128, since=since, reason="StartError")
+    attempt = seen(job(2, status=over("Failed") if over_already else {}), pod(3, status=status))
+    assert attempt.started is None
+    assert attempt.state is (AttemptState.FAILED if over_already else AttemptState.PENDING)
+
+
+def test_an_end_without_a_start_is_no_run_since_1970() -> None:
+    attempt = seen(job(2, status=over("Failed")), pod(3, status=ended(137, since=NO_TIME)))
+    assert (attempt.started, attempt.exit_code) == (None, 137)
 
 
 def test_last_words_that_are_not_in_our_form_are_quoted() -> None:

@@ -110,6 +110,32 @@ def test_labels_that_were_copied_make_no_child() -> None:
     assert store.put_job(job_record(stray)) is None
 
 
+def test_a_job_that_lost_its_owner_is_no_attempt_any_more_and_its_run_is_told() -> None:
+    store = Store()
+    store.put_run(run_record(run(4)))
+    store.put_job(job_record(job(5)))
+    store.put_pod(pod_record(_ended(6)))
+    _gone(store)
+    let_go = job(8, status={"conditions": [{"type": "Complete", "status": "True"}]})
+    let_go["metadata"]["ownerReferences"] = []
+    late = job(4)
+    late["metadata"]["ownerReferences"] = []
+    assert store.put_job(job_record(late)) is None
+    assert len(store.jobs(NOTES)) == 1
+    assert store.put_job(job_record(let_go)) == KEY
+    assert (store.jobs(NOTES), store.pods(NOTES)) == ((), ())
+    assert store.put_job(job_record(let_go)) is None
+
+
+def test_a_job_that_lost_its_owner_is_gone_after_a_live_reading_too() -> None:
+    store = Store()
+    store.put_job(job_record(job(5)))
+    let_go = job(8)
+    let_go["metadata"]["ownerReferences"] = []
+    store.found_job(job_record(let_go))
+    assert store.jobs(NOTES) == ()
+
+
 def test_whoever_knows_a_runs_uid_cannot_claim_it_from_another_namespace() -> None:
     store = Store()
     store.put_run(run_record(run(5)))

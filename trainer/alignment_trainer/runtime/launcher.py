@@ -115,8 +115,12 @@ class _Meeting:
             wait_for_address(crew.address, stop)
             return
         host = _LOOPBACK if crew.nodes == 1 else ""
+        both = not host and socket.has_dualstack_ipv6()  # whether pods have IPv4, IPv6 or both is their cluster's choice
+        family = socket.AF_INET6 if both else socket.AF_INET
         try:
-            self.socket = socket.create_server((host, crew.port), backlog=1024)
+            self.socket = socket.create_server(
+                (host, crew.port), family=family, backlog=1024, dualstack_ipv6=both
+            )
         except OSError as error:
             raise RequestError(
                 f"Port {crew.port} of this node cannot be listened on ({error.strerror}); end what uses it, or set "

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from alignment_trainer.errors import RequestError
 from alignment_trainer.runtime.live import STAGE_SERIES, series_name
@@ -21,7 +23,7 @@ from alignment_trainer.runtime.progress import ProgressReporter
 __all__ = ["PROGRESS_ADDRESS", "metrics_text", "serve"]
 
 PROGRESS_ADDRESS = "ALIGNMENT_PROGRESS_ADDRESS"
-"""Environment variable ``host:port``; pods set 0.0.0.0:8081; default 127.0.0.1:0."""
+"""Environment variable ``host:port``; pods set :8081, which is all addresses; default 127.0.0.1:0."""
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ def serve(reporter: ProgressReporter) -> Iterator[int]:
     address = os.environ.get(PROGRESS_ADDRESS, "127.0.0.1:0")
     host, _, port = address.rpartition(":")
     try:
-        server = ThreadingHTTPServer((host, int(port)), _handler(reporter))
+        server = _server(host)((host, int(port)), _handler(reporter))
     except (OSError, ValueError) as error:
         raise RequestError(
             f"{PROGRESS_ADDRESS}={address} cannot be listened on ({error}); give a free host:port."
@@ -64,6 +66,21 @@ def metrics_text(reporter: ProgressReporter) -> str:
                 f'{name}{{stage="{status.stage}"}} {values[name]!r}',
             ]
     return "\n".join(lines) + "\n"
+
+
+class _OnAllAddresses(ThreadingHTTPServer):
+    """Of both families: whether a pod has IPv4, IPv6 or both is its cluster's choice."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # HTTPServer's own asks the DNS for the name of "::", which takes seconds where there is none.
+        TCPServer.server_bind(self)
+
+
+def _server(host: str) -> type[ThreadingHTTPServer]:
+    return ThreadingHTTPServer if host or not socket.has_dualstack_ipv6() else _OnAllAddresses
 
 
 def _handler(reporter: ProgressReporter) -> type[BaseHTTPRequestHandler]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -20,7 +21,7 @@ from alignment_trainer.errors import DataError, RequestError, StageError, Stoppe
 from alignment_trainer.runtime.progress import ProgressReporter
 from alignment_trainer.runtime.request import read_request
 from alignment_trainer.runtime.results import existing_result, say_failure, store_result
-from alignment_trainer.runtime.server import serve
+from alignment_trainer.runtime.server import PROGRESS_ADDRESS, serve
 from alignment_trainer.storage.registry import Stores
 from support.runs import UID, result, run
 
@@ -134,6 +135,31 @@ def test_progress_and_metrics_are_served_on_a_free_port() -> None:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/other")
     assert 'alignment_stage_step{stage="train"} 3' in text
     assert 'alignment_stage_rewards_margins{stage="train"} 0.25' in text
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_pod_is_read_by_its_address_of_either_family(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROGRESS_ADDRESS, ":0")
+    with serve(ProgressReporter(StageName.TRAIN, None)) as port:
+        with urllib.request.urlopen(f"http://{host}:{port}/progress") as answer:
+            assert json.load(answer)["stage"] == "train"
+        monkeypatch.setenv(PROGRESS_ADDRESS, f":{port}")
+        with (
+            pytest.raises(RequestError, match="cannot be listened on"),
+            serve(ProgressReporter(StageName.TRAIN, None)),
+        ):
+            pass
+
+
+def test_without_ipv6_a_pod_is_read_by_its_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PROGRESS_ADDRESS, ":0")
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with (
+        serve(ProgressReporter(StageName.TRAIN, None)) as port,
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/progress") as answer,
+    ):
+        assert json.load(answer)["stage"] == "train"
 
 
 @pytest.mark.parametrize(
