@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from alignment_api.exitcodes import AlignExit
 from alignment_cli.commands import alias, artifacts, data, demo, manage, planning, run, subjects
 from alignment_cli.errors import CommandError
+from alignment_cli.output import visible
 
 __all__ = ["app", "main"]
 
@@ -98,7 +99,7 @@ def _interrupted() -> None:
 def _misused(error: TyperException) -> None:
     message = error.format_message()
     if message.startswith("Usage:"):  # a group without a verb: its help is the answer
-        sys.stderr.write(message + "\n")
+        sys.stderr.write(visible(message) + "\n")
         sys.exit(AlignExit.REQUEST_INVALID)
     ended = message if message.endswith((".", "?", "!")) else f"{message}."
     context = getattr(error, "ctx", None)
@@ -107,7 +108,7 @@ def _misused(error: TyperException) -> None:
 
 
 def _end(message: str, code: int) -> None:
-    sys.stderr.write(f"align: {message}\n")
+    sys.stderr.write(f"align: {visible(message)}\n")
     sys.exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 from alignment_api.exitcodes import AlignExit
 from alignment_cli.errors import CommandError
-from alignment_cli.output import Output
+from alignment_cli.output import Output, visible
 
 __all__ = [
     "Context",
@@ -43,8 +44,13 @@ def _names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def as_uri(text: str) -> str:
-    """A URI as given, or a local path as one."""
-    return text if "://" in text else "file://" + str(Path(text).absolute())
+    """A URI as given, or a local path as one; with wildcards, unless there is a file or folder of just that name."""
+    if "://" in text:
+        return text
+    from alignment_trainer.storage.uris import quoted
+
+    path = os.path.abspath(text)  # noqa: PTH100  resolve() would follow links, and what is named is the link
+    return "file://" + quoted(os.fsencode(path), glob=not os.path.lexists(path))
 
 
 def as_folder(text: str) -> str:
@@ -70,7 +76,7 @@ def make_sure(question: str, *, yes: bool) -> None:
         raise CommandError(f"{question} There is no terminal to ask on; --yes says so beforehand.")
     # Not typer's err=True: it leaves the last blank of the question on standard output, and YAML does not bear it.
     with contextlib.redirect_stdout(sys.stderr):
-        sure = typer.confirm(question)
+        sure = typer.confirm(visible(question))
     if not sure:
         raise typer.Exit(AlignExit.OTHER)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,10 +105,13 @@ def win_rate(
         from alignment_trainer.evaluation.alpaca import alpaca_win_rate, read_preferences
 
         found = alpaca_win_rate(read_preferences(file))
+    error = (
+        None if math.isnan(found.standard_error) else found.standard_error
+    )  # of one comparison there is none
     if output is not Output.TEXT:
         wire = {
             "winRate": found.win_rate,
-            "standardError": found.standard_error,
+            "standardError": error,
             "wins": found.wins,
             "losses": found.losses,
             "draws": found.draws,
@@ -117,7 +121,8 @@ def win_rate(
         emit(wire, output)
         return
     say(
-        f"{found.win_rate:.2f} % ± {found.standard_error:.2f} (standard error): {found.wins} wins, {found.losses} losses, "
+        f"{found.win_rate:.2f} % ± {'unknown' if error is None else f'{error:.2f}'} (standard error): {found.wins} wins, "
+        f"{found.losses} losses, "
         f"{found.draws} draws of {found.total}; {found.missing} without a preference left out."
     )
 

@@ -113,11 +113,39 @@ def test_a_trace_names_snapshot_side_place_and_event(artifacts: str, tmp_path: P
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("../rows.jsonl", "rows.jsonl"),
+        ("./../work/./my notes.jsonl", "work/my notes.jsonl"),
+        ("*notes.jsonl", "work/my notes.jsonl"),
+        ("../**/my?notes.jsonl", "work/my notes.jsonl"),
+        ("n[1].jsonl", "work/n[1].jsonl"),
+        ("n[2].jsonl", "work/n2.jsonl"),
+        ("a%20b#é.jsonl", "work/a%20b#é.jsonl"),
+    ],
+)
+def test_sources_may_be_named_by_local_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, named: str
+) -> None:
+    write_rows(tmp_path / named, [pair(n) for n in range(60)])
+    (tmp_path / "work").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "work")
+    done = align("data", "check", given, "-o", "json")
+    assert done.exit_code == 0, done.output
+    assert wire(done)["funnel"]["rows"] == 60
+
+
 def test_artifacts_may_be_named_by_a_local_path(artifacts: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(artifacts.removeprefix("file://"))
     monkeypatch.chdir(folder.parent)
     said = align("trace", "e7", "--artifacts", artifacts).stdout
-    for place in (artifacts.rstrip("/"), str(folder), folder.name):
+    for place in (
+        artifacts.rstrip("/"),
+        str(folder),
+        folder.name,
+        f"../{folder.parent.name}/./{folder.name}/",
+    ):
         assert align("trace", "e7", "--artifacts", place).stdout == said
 
 
@@ -153,7 +181,10 @@ def test_an_erasure_says_what_it_did_and_a_trace_finds_no_pair_more(artifacts: s
     assert "pairs" not in run or run["pairs"] == []
     assert run["erasedTrain"] + run["erasedHoldout"] == 14
     told = align("trace", "nurse1", "e3", "--artifacts", artifacts).stdout
-    assert f"{run['erasedTrain']} pairs on the train side, {run['erasedHoldout']} held out, by an earlier" in told
+    assert (
+        f"{run['erasedTrain']} pairs on the train side, {run['erasedHoldout']} held out, by an earlier"
+        in told
+    )
 
 
 @pytest.mark.parametrize("verb", ["trace", "erase"])

@@ -92,6 +92,7 @@ def test_the_converter_for_csv_works_on_what_a_spreadsheet_writes(tmp_path: Path
     (tmp_path / "convert.py").write_text(converter.text, encoding="utf-8")
     rows = (
         'prompt,chosen,rejected,group\r\n"Note, please","Two\r\nlines","It\'s ""one""",p1\r\nhello,hi,yo,\r\n'
+        f"{'a long record ' * 10_000},hi,yo,\r\n"
     )
     (tmp_path / "rows.csv").write_text(rows, encoding="utf-8-sig", newline="")
     refused = align("data", "check", "rows.csv", folder=tmp_path)
@@ -107,7 +108,7 @@ def test_the_converter_for_csv_works_on_what_a_spreadsheet_writes(tmp_path: Path
         "group": "p1",
     }
     checked = align("data", "check", "rows.jsonl", "-o", "json", folder=tmp_path)
-    assert json.loads(checked.stdout)["funnel"]["pairs"] == 2, checked.stderr
+    assert json.loads(checked.stdout)["funnel"]["pairs"] == 3, checked.stderr
 
 
 def test_the_converter_for_openai_exports_works(tmp_path: Path) -> None:

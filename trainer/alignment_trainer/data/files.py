@@ -10,11 +10,12 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from alignment_trainer.data.compression import Damaged, decompressed
+from alignment_trainer.data.formats import FIELDS
 from alignment_trainer.data.parquet_rows import MAXIMUM_ROW_BYTES, parquet_rows
 from alignment_trainer.data.rows import Place, RowError
 from alignment_trainer.errors import DataError, RequestError, TemporaryError
@@ -41,14 +42,17 @@ def read_rows(uri: str, store: ObjectStore) -> Iterator[tuple[Place, object | Ro
 class SourceFile:
     """One file of a source. sha256 and etag are known after the last row was read.
 
-    scratch: where a parquet file is put when the store is remote (its index is at its end).
+    scratch: where a parquet file is put when the store is remote (its index is at its end). columns: read of a parquet file.
     """
 
-    def __init__(self, info: ObjectInfo, store: ObjectStore, scratch: Path) -> None:
+    def __init__(
+        self, info: ObjectInfo, store: ObjectStore, scratch: Path, columns: Collection[str] = FIELDS
+    ) -> None:
         self.info = info
         self.sha256 = ""
         self._store = store
         self._scratch = scratch
+        self._columns = columns
 
     def rows(self) -> Iterator[tuple[Place, object | RowError]]:
         """Rows with their places; a row that is not JSON comes as the RowError that says so.
@@ -92,7 +96,7 @@ class SourceFile:
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            for number, row in enumerate(parquet_rows(path, uri), start=1):
+            for number, row in enumerate(parquet_rows(path, uri, self._columns), start=1):
                 yield Place(uri, number), row
             self._finish(path.stat().st_size, digest)
         finally:
@@ -164,4 +168,6 @@ def _parsed(data: bytes) -> object | RowError:
             json.dumps(parsed, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return RowError("LoneSurrogate", "the line has half a surrogate pair, which is not text")
+        except RecursionError:
+            return RowError("NotJson", "the line is not a JSON value")
     return parsed

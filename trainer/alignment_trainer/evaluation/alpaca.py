@@ -73,20 +73,14 @@ def alpaca_win_rate(preferences: Iterable[float | None]) -> AlpacaWinRate:
 
 def read_preferences(path: Path) -> list[float | None]:
     """Preferences of a JSON list, or of JSON lines, of rows with a ``preference``. Raises DataError naming the row."""
-    text = path.read_text(encoding="utf-8")
     try:
-        rows: list[Any] = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
-        )
-    except json.JSONDecodeError as error:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not JSON at line {error.lineno}, column {error.colno}; give a list of rows, or one row a line.",
-            reason="PreferenceInvalid",
+            f"{path} is not UTF-8 (from byte {error.start} on); save it as UTF-8.", reason="PreferenceInvalid"
         ) from None
     found: list[float | None] = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(_rows(text, path), start=1):
         value = row.get("preference") if isinstance(row, dict) else row
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise DataError(
@@ -95,3 +89,20 @@ def read_preferences(path: Path) -> list[float | None]:
             )
         found.append(value)
     return found
+
+
+def _rows(text: str, path: Path) -> list[Any]:
+    whole = text.lstrip().startswith("[")
+    rows: list[Any] = []
+    for number, part in enumerate([text] if whole else text.split("\n")):
+        if not part.strip():
+            continue
+        try:
+            rows.append(json.loads(part))
+        except (ValueError, RecursionError) as error:  # neither are numbers nor depths without end
+            line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
+            raise DataError(
+                f"{path}: not JSON at line {number + line}, column {column}; give a list of rows, or one row a line.",
+                reason="PreferenceInvalid",
+            ) from None
+    return rows[0] if whole else rows

@@ -53,7 +53,7 @@ def _read(named: NamedSet, field: str, store: ObjectStore) -> tuple[list[Text], 
         )
     found: list[Text] = []
     with TemporaryDirectory() as scratch:
-        file = SourceFile(info, store, Path(scratch))
+        file = SourceFile(info, store, Path(scratch), columns={field})
         for place, row in file.rows():
             if len(found) == _MOST_ROWS:
                 continue

@@ -46,7 +46,8 @@ class Estimate:
     clusters: independent groups among them. design_effect: variance between groups over variance without groups.
     effective: for proportions, the number of independent binary observations that would be worth as much; None for
     means. skewness: of the mean's own distribution (an observation's skewness over √n). missing: further observations
-    between 0 and 1 whose value is not known; bounds take it for the worst.
+    between 0 and 1 whose value is not known; bounds take it for the worst. lowest_of: how many estimates this one was
+    picked from for being low; the upper bound then holds for the lowest truth among them.
     """
 
     value: float
@@ -59,6 +60,7 @@ class Estimate:
     effective: float | None = None
     skewness: float = 0.0
     missing: int = 0
+    lowest_of: int = 1
 
     @property
     def standard_deviation(self) -> float:
@@ -194,8 +196,12 @@ def bounds(estimate: Estimate, alpha: float) -> tuple[float, float]:
     """One-sided bounds, each at confidence 1 - alpha; together a two-sided interval at 1 - 2 alpha.
 
     What is missing counts as 0 for the lower one and as 1 for the upper one (Manski 1989): it is seldom missing at random.
+    Of several, one is low by chance, so the upper bound of the lowest shares alpha among all (Bonferroni); the lower one
+    needs no share: it is below the lowest truth already when that one's own bound is.
     """
     low, high = _bounds_of_known(estimate, alpha)
+    if estimate.lowest_of > 1:
+        _, high = _bounds_of_known(estimate, alpha / estimate.lowest_of)
     known = estimate.n / (estimate.n + estimate.missing)
     return (low * known, 1 - (1 - high) * known) if estimate.missing else (low, high)
 
@@ -215,6 +221,7 @@ def p_value(estimate: Estimate, limit: float, *, above: bool) -> float:
 
     Consistent with :func:`bounds`: p < alpha exactly when the bound at alpha clears the limit.
     """
+    shares = 1 if above else estimate.lowest_of
     limit = _limit_of_known(estimate, limit, above=above)
     distance = (estimate.value - limit) if above else (limit - estimate.value)
     error = estimate.standard_error
@@ -224,7 +231,8 @@ def p_value(estimate: Estimate, limit: float, *, above: bool) -> float:
         return 0.0 if distance > 0 else 1.0
     skewness = estimate.skewness if above else -estimate.skewness
     studentised = distance / error
-    return float(special.stdtr(estimate.degrees, -min(studentised, _skewed(studentised, skewness))))
+    p = float(special.stdtr(estimate.degrees, -min(studentised, _skewed(studentised, skewness))))
+    return min(1.0, shares * p)
 
 
 def _limit_of_known(estimate: Estimate, limit: float, *, above: bool) -> float:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from alignment_trainer.errors import RequestError
 from alignment_trainer.storage import uris
@@ -40,7 +40,6 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 _HASHED_BYTES = 64 * 1024
 """Up to this size an etag is the content's hash; above, size, time and inode. Pointers and ledgers are small,
 and the clock of a file system ticks too slowly (about 4 ms) to tell two quick writes apart."""
-_SAFE = "/~!$&'()+,;=:@"
 
 
 class LocalStore:
@@ -213,8 +212,8 @@ class LocalStore:
 
     def _uri(self, path: Path) -> str:
         if self._volumes is not None:
-            return "pvc://" + quote(path.relative_to(self._volumes).as_posix(), safe=_SAFE)
-        return "file://" + quote(path.as_posix(), safe=_SAFE)
+            return "pvc://" + uris.quoted(path.relative_to(self._volumes).as_posix())
+        return "file://" + uris.quoted(path.as_posix())
 
 
 def _link(uri: str, temporary: Path, final: Path) -> None:

@@ -10,12 +10,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import quote
 
 from alignment_trainer.errors import RequestError
 
-__all__ = ["Location", "glob_prefix", "glob_regex", "is_glob", "join", "name", "parent", "parse", "relative"]
+__all__ = [
+    "Location",
+    "glob_prefix",
+    "glob_regex",
+    "is_glob",
+    "join",
+    "name",
+    "parent",
+    "parse",
+    "quoted",
+    "relative",
+]
 
 _GLOB = re.compile(r"[*?[]")
+_SAFE = "/~!$&'()+,;=:@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,11 @@ def parse(uri: str) -> Location:
     if any(part in (".", "..") for part in key.split("/")):
         raise RequestError(f"{uri} has a part '.' or '..'; write the full path.", reason="UriInvalid")
     return Location(scheme, root, key)
+
+
+def quoted(path: str | bytes, *, glob: bool = False) -> str:
+    """A path of a file system as it stands in a URI. glob: ``*``, ``?`` and ``[…]`` in it are wildcards and stay."""
+    return quote(path, safe=_SAFE + "*?[]" if glob else _SAFE)
 
 
 def join(folder: str, *parts: str) -> str:

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -168,9 +170,63 @@ def test_a_text_of_nothing_but_control_characters_is_no_text(tmp_path: Path) -> 
 
 
 def test_parquet_rows_that_json_has_no_form_for_are_quarantined(tmp_path: Path) -> None:
-    parquet(tmp_path / "x.parquet", [pair(1) | {"extra": b"bytes"}, pair(2)])
+    parquet(tmp_path / "x.parquet", [pair(1) | {"cohort": b"bytes"}, pair(2)])
     found = prepared(tmp_path, sources=[{"uri": (tmp_path / "x.parquet").as_uri()}])
     assert found.reasons == {1: "FieldType"}
+
+
+def test_a_parquet_column_that_no_format_knows_is_not_read(tmp_path: Path) -> None:
+    nobodys = {
+        "image": b"\xff" * 9 * 1024**2,  # more than a row may have
+        "visit": date(2026, 1, 1),
+        "cost": Decimal("1.50"),
+        "input.extra": b"\xff",  # parquet takes it for a part of the column `input`
+        "time": date(2026, 1, 5),
+    }
+    parquet(tmp_path / "x.parquet", [pair(n) | nobodys for n in range(3)])
+    assert [row for _, row in rows_of(tmp_path / "x.parquet")] == [
+        pair(n) | {"time": "2026-01-05"} for n in range(3)
+    ]
+
+
+def test_a_table_without_any_column_of_ours_has_rows_of_no_format(tmp_path: Path) -> None:
+    parquet(tmp_path / "x.parquet", [{"question": "a", "answer": "b"}] * 3)
+    found = prepared(tmp_path, sources=[{"uri": (tmp_path / "x.parquet").as_uri()}])
+    assert found.reasons == dict.fromkeys((1, 2, 3), "FormatUnknown")
+
+
+_NANOSECONDS: Final = 1_767_614_400_123_456_789
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (pa.timestamp("ns"), _NANOSECONDS, "2026-01-05T12:00:00.123456"),
+        (pa.timestamp("ns", "Europe/Berlin"), _NANOSECONDS, "2026-01-05T12:00:00.123456+00:00"),
+        (pa.timestamp("s", "Nowhere/Land"), _NANOSECONDS // 10**9, "2026-01-05T12:00:00+00:00"),
+        (pa.timestamp("s"), 10**13, "TimeInvalid"),
+    ],
+    ids=str,
+)
+def test_parquet_times_of_every_unit_and_zone_are_read(
+    tmp_path: Path, kind: pa.DataType, value: int, expected: str
+) -> None:
+    """Nanoseconds would need pandas, which the trainer's image does not have; with it they come with nine digits."""
+    message = pa.struct([("role", pa.string()), ("content", pa.string()), ("at", kind)])
+    columns = {
+        "time": pa.array([value], kind),
+        "prompt": pa.array([[{"role": "user", "content": "Moon?", "at": value}]], pa.list_(message)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    ((_, row),) = rows_of(tmp_path / "x.parquet")
+    assert row == expected or (row["time"], row["prompt"][0]["at"]) == (expected, expected)
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    columns = [pa.array(["a"]), pa.array(["g"]), pa.array(["h"])]
+    pq.write_table(pa.table(columns, names=["prompt", "group", "group"]), tmp_path / "x.parquet")
+    error = refused(tmp_path / "x.parquet")
+    assert (error.reason, "several columns group; rename" in error.message) == ("ColumnTwice", True)
 
 
 def test_parquet_text_that_is_not_utf8_is_quarantined(tmp_path: Path) -> None:

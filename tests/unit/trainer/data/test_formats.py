@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignment_api.spec import SourceFormat
-from alignment_trainer.data.formats import FORMATS, read_row
+from alignment_trainer.data.formats import FIELDS, FORMATS, read_row
 from alignment_trainer.data.rows import Event, Origin, Pair, Place, RowError
 from support.preparing import edit, pair, prepared, write_rows
 
@@ -21,6 +21,14 @@ TRANSCRIPT = {
     "chosen": "\n\nHuman: Hello\n\nAssistant: Hi! How can I help?\n\nHuman: Moon?\n\nAssistant: I think it is far.",
     "rejected": "\n\nHuman: Hello\n\nAssistant: Hi! How can I help?\n\nHuman: Moon?\n\nAssistant: I think it is cheese.",
 }
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Objects within each other."""
+    found: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        found = {"a": found}
+    return found
 
 
 def read(row: object, wanted: SourceFormat = SourceFormat.AUTO) -> Pair:
@@ -104,6 +112,11 @@ def test_sides_that_share_all_messages_are_no_pair() -> None:
         ("text", "NotAnObject"),
         (None, "NotAnObject"),
         ({}, "FormatUnknown"),
+        ({"prompt": [USER | {"extra": nested(65)}], "chosen": [GOOD], "rejected": [BAD]}, "MessageInvalid"),
+        (
+            {"prompt": [USER], "chosen": [GOOD | {"tool_calls": [nested(65)]}], "rejected": [BAD]},
+            "MessageInvalid",
+        ),
     ],
 )
 def test_a_faulty_row_is_refused_with_its_code(row: object, expected: str) -> None:
@@ -130,6 +143,19 @@ def test_a_time_is_read_in_the_usual_ways(moment: Any) -> None:
     assert read(pair(1, time=moment)).time == "2026-01-05T12:00:00.000000Z"
 
 
+def test_a_row_of_any_depth_is_read_or_refused_and_ends_nothing(tmp_path: Path) -> None:
+    deep = [
+        {"prompt": [USER | {"extra": nested(n), "at": n}], "chosen": [GOOD], "rejected": [BAD]}
+        for n in (20, 60, 70, 600)
+    ]
+    # Reading JSON and writing it reach the interpreter's limit at different depths; half a surrogate pair has it written.
+    lines = ['{"a":' * n + '"\\ud83d"' + "}" * n for n in range(800, 1000)]
+    found = prepared(tmp_path, [*deep, *lines])
+    assert found.funnel.pairs == 2
+    assert (found.reasons[3], found.reasons[4]) == ("MessageInvalid", "MessageInvalid")
+    assert found.funnel.invalid == 2 + len(lines)
+
+
 # OpenAI, Azure, Together, Fireworks.
 
 
@@ -154,6 +180,7 @@ def test_tools_are_kept_with_the_first_message() -> None:
         ({"input": {"messages": [USER, GOOD]}}, "PromptEndsWithAssistant"),
         ({"input": "Moon?"}, "FieldMissing"),
         ({"input": {"messages": [USER], "tools": "none"}}, "FieldType"),
+        ({"input": {"messages": [USER], "tools": [nested(65)]}}, "MessageInvalid"),
     ],
 )
 def test_a_faulty_openai_row_is_refused(change: dict[str, Any], expected: str) -> None:
@@ -207,6 +234,37 @@ def test_a_forced_format_refuses_rows_of_another(tmp_path: Path) -> None:
     uri = write_rows(tmp_path / "x.jsonl", [edit(1), pair(2)])
     found = prepared(tmp_path, sources=[{"uri": uri, "format": "Pairs"}])
     assert found.reasons == {1: "FieldMissing"}
+
+
+def test_what_a_row_calls_its_fields_is_never_told(tmp_path: Path) -> None:
+    """A table without a header has texts for names, and this sentence goes to terminals and status."""
+    row = {"\u001b[2JJohn Smith MRN 12345": 1, "chosen": "a", "group": "g"}
+    found = prepared(tmp_path, [row, {"John Smith": 1}])
+    first, second = (left["message"] for left in found.quarantine)
+    assert first == "no format is told by chosen, group alone; docs/data.md has those that each needs"
+    assert second == "no format knows any of the row's fields; docs/data.md has those that each needs"
+
+
+def test_every_field_that_is_read_is_known(tmp_path: Path) -> None:
+    """Columns of a parquet file that are not among these are not even read."""
+
+    class Asked(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            asked.add(key)
+            return super().__contains__(key)
+
+        def __getitem__(self, key: str) -> Any:
+            asked.add(key)
+            return super().__getitem__(key)
+
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return super().get(key, default)
+
+    asked: set[object] = set()
+    for row in (edit(1), edit(1, signal="prefer", other="b"), pair(1), OPENAI, TRANSCRIPT):
+        read_row(Asked(row), PLACE, SourceFormat.AUTO)
+    assert asked == FIELDS
 
 
 def test_each_format_has_one_entry() -> None:

@@ -115,6 +115,27 @@ def test_case_and_space_make_no_other_conversation(tmp_path: Path) -> None:
     assert found.funnel.groups == 40
 
 
+@pytest.mark.parametrize("prefix", ["a", "z"])
+def test_a_copy_in_another_group_moves_no_held_out_pair_to_the_train_side(
+    tmp_path: Path, prefix: str
+) -> None:
+    held = pair(1, group=on(Side.HOLDOUT, "m"))
+    copy = pair(1, group=on(Side.TRAIN, prefix))
+    for rows in ([held, copy], [copy, held]):
+        found = prepared(tmp_path, rows, holdout=HALF)
+        assert ([p.group for p in found.holdout], found.train) == ([held["group"]], [])
+        assert found.funnel.duplicates == 1
+
+
+def test_a_synthetic_copy_takes_no_pair_away_from_the_train_side(tmp_path: Path) -> None:
+    """It would not be held out itself, so the pair would be on neither side."""
+    synthetic = pair(1, group=on(Side.HOLDOUT, "a"), origin="synthetic")
+    for kept in (pair(1, group=on(Side.TRAIN)), pair(1, group=on(Side.TRAIN, "B"), origin="synthetic")):
+        rows = [synthetic, kept, *(pair(n) for n in range(10, 40))]
+        found = prepared(tmp_path, rows, holdout=HALF, maximumSyntheticFraction=1)
+        assert kept["group"] in {p.group for p in found.train}
+
+
 def test_group_by_conversation_ignores_the_groups(tmp_path: Path) -> None:
     rows = [pair(n, prompt=text(7), group=f"g{n}") for n in range(20)]
     found = prepared(tmp_path, rows, holdout={"groupBy": "conversation"})

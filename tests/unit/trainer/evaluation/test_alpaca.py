@@ -49,13 +49,29 @@ def test_a_file_of_annotations_is_read_in_either_form(tmp_path: Path, lines: boo
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [('[{"preference": "2"}]', "row 1 has no number"), ("[1, 2", "not JSON at line 1")]
+    ("text", "words"),
+    [
+        (b'[{"preference": "2"}]', "row 1 has no number"),
+        (b"[1, 2", "not JSON at line 1, column 6"),
+        (b"[1,\n 2,\n x]", "not JSON at line 3, column 2"),
+        (b'{"preference": 1}\n\n{"preference": 2}\n{"preference": \n', "not JSON at line 4, column 16"),
+        (b"[" * 5000, "not JSON at line 1"),
+        (b"[1, " + b"9" * 5000 + b"]", "not JSON at line 1"),
+        ('{"preference": 1, "output": "é"}'.encode("latin-1"), "is not UTF-8 .from byte 29 on"),
+    ],
 )
-def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, text: bytes, words: str) -> None:
     file = tmp_path / "annotations.json"
-    file.write_text(text, encoding="utf-8")
+    file.write_bytes(text)
     with pytest.raises(DataError, match=words):
         read_preferences(file)
+
+
+@pytest.mark.parametrize("text", ['[{"preference": 2}]', '{"preference": 2}\n'], ids=["a list", "JSON lines"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "annotations.json"
+    file.write_text(text, encoding="utf-8-sig")
+    assert read_preferences(file) == [2]
 
 
 def test_align_gate_win_rate_prints_it(tmp_path: Path) -> None:
@@ -66,3 +82,17 @@ def test_align_gate_win_rate_prints_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["gate", "win-rate", str(file), "-o", "json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["winRate"] == pytest.approx(58.571, abs=1e-3)
+
+
+def test_one_comparison_has_no_error_and_json_no_nan(tmp_path: Path) -> None:
+    from alignment_cli.main import app
+
+    file = tmp_path / "annotations.json"
+    file.write_text("[2]", encoding="utf-8")
+    done = CliRunner().invoke(app, ["gate", "win-rate", str(file), "-o", "json"])
+    assert "NaN" not in done.output
+    assert json.loads(done.output)["standardError"] is None
+    assert (
+        "100.00 % ± unknown (standard error): 1 wins"
+        in CliRunner().invoke(app, ["gate", "win-rate", str(file)]).output
+    )

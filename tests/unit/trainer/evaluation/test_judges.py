@@ -139,6 +139,22 @@ def test_a_wrong_key_ends_the_run_before_any_generation(tmp_path: Path) -> None:
     assert "secret" not in caught.value.message.replace("secretRef", "")
 
 
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308, 304])
+def test_a_redirect_is_refused_and_the_key_goes_nowhere_else(code: int, tmp_path: Path) -> None:
+    with judge_server() as elsewhere:
+        away = {"Location": f"{elsewhere.url}/chat/completions"}
+        with (
+            judge_server(replies=[(code, away, {})]) as server,
+            pytest.raises(
+                RequestError, match=rf"redirects \(HTTP {code}\).*evaluation\.judge\.url"
+            ) as caught,
+        ):
+            judge_at(server, tmp_path).check(["q"])
+    assert caught.value.reason == "JudgeRefused"
+    assert (len(server.requests), elsewhere.requests, elsewhere.tokens) == (1, [], [])
+    assert elsewhere.url not in caught.value.message
+
+
 def test_an_unknown_model_ends_the_run(tmp_path: Path) -> None:
     with (
         judge_server(replies=[(404, {}, {})]) as server,

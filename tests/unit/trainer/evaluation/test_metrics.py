@@ -7,9 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from alignment_api.gate import judge
 from alignment_api.metrics import METRICS, MetricName
+from alignment_api.spec import Criterion
+from alignment_api.verdict import Result
 from alignment_trainer.data.rows import Kind
+from alignment_trainer.evaluation.criteria import Alpha, gather_evidence
 from alignment_trainer.evaluation.judges.base import Judgement, Outcome
 from alignment_trainer.evaluation.material import (
     AnchorLosses,
@@ -343,6 +348,36 @@ def test_the_worst_cohort_is_the_one_for_which_least_can_be_promised() -> None:
     # 18 of 25 is more than 70 of 100, but promises less.
     assert found.estimate.value == pytest.approx(18 / 25)
     assert found.message == "cohort small, of 2"
+
+
+def of_cohorts(right: NDArray[np.bool_]) -> Material:
+    """Which pairs moved the right way, by cohort and pair."""
+    cohorts, each = right.shape
+    pairs = [pair(n, cohort=f"c{n // each}") for n in range(cohorts * each)]
+    moved = Logps(chosen=np.where(right.ravel(), -19.0, -21.0), rejected=np.full(len(pairs), -10.0))
+    champion = Logps(chosen=np.full(len(pairs), -20.0), rejected=np.full(len(pairs), -10.0))
+    return material(pairs=pairs, candidate_logps=moved, champion_logps=champion)
+
+
+def verdict_on_cohorts(of: Material) -> Result:
+    criterion = Criterion(name="cohorts", metric=MetricName.WORST_COHORT_ACCURACY, minimum=0.45)
+    evidence = gather_evidence((criterion,), lambda name, _: measure(name, of), Alpha(0.05), comparable=True)
+    return judge(criterion, evidence.criteria[0]).result
+
+
+def test_of_many_cohorts_at_the_limit_the_worst_by_chance_fails_no_candidate() -> None:
+    """Nobody can overrule Failed, and of thirty cohorts one looks bad in every second evaluation."""
+    rng = np.random.default_rng(0)
+    results = [verdict_on_cohorts(of_cohorts(rng.random((30, 25)) < 0.45)) for _ in range(40)]
+    assert results.count(Result.FAILED) <= 5
+    assert Result.PASSED not in results
+
+
+def test_a_cohort_that_is_clearly_below_the_limit_fails_among_many() -> None:
+    right = np.random.default_rng(0).random((30, 25)) < 0.6
+    right[7] = np.arange(25) < 2
+    assert verdict_on_cohorts(of_cohorts(right)) is Result.FAILED
+    assert verdict_on_cohorts(of_cohorts(right[7:8])) is Result.FAILED
 
 
 def test_where_no_cohort_is_large_enough_all_pairs_are_one() -> None:

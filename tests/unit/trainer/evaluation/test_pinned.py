@@ -152,3 +152,15 @@ def test_one_file_may_serve_as_two_sets(tmp_path: Path) -> None:
     )
     sets = read_sets(spec, stores)
     assert (sets.anchors, sets.refusals, len(sets.files)) == ({"one": ["a"]}, {"two": ["b"]}, 1)
+
+
+def test_a_set_may_be_a_parquet_file_with_whatever_other_columns(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from alignment_api.spec import EvaluationSpec
+
+    pq.write_table(pa.table({"text": ["one", "two"], "image": [b"\xff", b""]}), tmp_path / "general.parquet")
+    anchors = [{"name": "general", "uri": (tmp_path / "general.parquet").as_uri()}]
+    sets = read_sets(EvaluationSpec.model_validate({"anchors": anchors}), stores)
+    assert sets.anchors == {"general": ["one", "two"]}

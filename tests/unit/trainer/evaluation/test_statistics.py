@@ -270,6 +270,20 @@ def test_bounds_and_p_values_agree_where_something_is_missing(missing: int, wins
         assert (p_value(estimate, limit, above=False) < 0.05) == (high < limit)
 
 
+@given(of=st.integers(2, 50), wins=st.integers(0, 60), limit=st.floats(0.05, 0.95))
+def test_the_upper_bound_of_the_lowest_of_many_is_theirs_and_agrees_with_its_p_value(
+    of: int, wins: int, limit: float
+) -> None:
+    alone = proportion([1.0] * wins + [0.0] * (60 - wins), ALONE[:60])
+    lowest = replace(alone, lowest_of=of)
+    low, high = bounds(lowest, 0.05)
+    assert (low, high) == (bounds(alone, 0.05)[0], bounds(alone, 0.05 / of)[1])
+    if abs(low - limit) > 1e-9:
+        assert (p_value(lowest, limit, above=True) < 0.05) == (low > limit)
+    if abs(high - limit) > 1e-9:
+        assert (p_value(lowest, limit, above=False) < 0.05) == (high < limit)
+
+
 def test_where_too_many_are_missing_no_number_of_observations_would_do() -> None:
     estimate = proportion([1.0] * 30 + [0.0] * 30, ALONE[:60])
     assert needed_observations(replace(estimate, missing=10), 0.5, 0.05, 0.05) is None

@@ -13,23 +13,36 @@ from alignment_api.spec import SourceFormat
 from alignment_trainer.data.formats import events, openai, pairs, transcript
 from alignment_trainer.data.rows import Event, Pair, Place, RowError
 
-__all__ = ["FORMATS", "RowFormat", "read_row"]
+__all__ = ["FIELDS", "FORMATS", "RowFormat", "read_row"]
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """recognises: by its keys alone; read: raises RowError when the row is not what its keys promise."""
+    """recognises: by its keys alone; read: raises RowError when the row is not what its keys promise.
+
+    fields: its own, beside the optional ones of every format.
+    """
 
     recognises: Callable[[dict[str, Any]], bool]
     read: Callable[[dict[str, Any], Place], Pair | Event]
+    fields: tuple[str, ...]
 
 
 FORMATS: Final[dict[SourceFormat, RowFormat]] = {
-    SourceFormat.EVENTS: RowFormat(events.recognises, events.read),
-    SourceFormat.OPENAI: RowFormat(openai.recognises, openai.read),
-    SourceFormat.TRANSCRIPT: RowFormat(transcript.recognises, transcript.read),
-    SourceFormat.PAIRS: RowFormat(pairs.recognises, pairs.read),
+    SourceFormat.EVENTS: RowFormat(
+        events.recognises, events.read, ("prompt", "response", "signal", "edited", "other")
+    ),
+    SourceFormat.OPENAI: RowFormat(
+        openai.recognises, openai.read, ("input", "preferred_output", "non_preferred_output")
+    ),
+    SourceFormat.TRANSCRIPT: RowFormat(transcript.recognises, transcript.read, ("chosen", "rejected")),
+    SourceFormat.PAIRS: RowFormat(pairs.recognises, pairs.read, ("prompt", "chosen", "rejected")),
 }
+
+FIELDS: Final = frozenset(
+    ("id", "group", "actor", "cohort", "time", "origin", "weight", "model", "kind")
+).union(*(known.fields for known in FORMATS.values()))
+"""Every field that is read from a row. Other names may be data: a table without a header has texts for names."""
 
 
 def read_row(row: object, place: Place, wanted: SourceFormat) -> Pair | Event:
@@ -43,8 +56,6 @@ def read_row(row: object, place: Place, wanted: SourceFormat) -> Pair | Event:
     for known in FORMATS.values():
         if known.recognises(row):
             return known.read(row, place)
-    keys = ", ".join(sorted(str(key)[:32] for key in row)[:8])
-    raise RowError(
-        "FormatUnknown",
-        f"no format has these fields: {keys or 'none'}; docs/data.md has those that each needs",
-    )
+    found = ", ".join(sorted(FIELDS.intersection(row)))
+    what = f"no format is told by {found} alone" if found else "no format knows any of the row's fields"
+    raise RowError("FormatUnknown", f"{what}; docs/data.md has those that each needs")

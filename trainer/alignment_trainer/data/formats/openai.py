@@ -31,6 +31,7 @@ def read(row: dict[str, Any], place: Place) -> Pair:
     if tools:
         if not isinstance(tools, list):
             raise RowError("FieldType", "input.tools must be a list")
+        fields.refuse_deep(tools, "input.tools")
         prompt[0]["tools"] = tools
     sides = [_answer(row, name) for name in ("preferred_output", "non_preferred_output")]
     return Pair(

@@ -22,6 +22,16 @@ _TIMEOUT_SECONDS: Final = 120.0
 _CHARACTERS_PER_TOKEN: Final = 4
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like others: followed, it would take the key along to whatever host it names."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None: nothing is asked in its place."""
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect)
+
+
 class CapReached(Exception):
     """The cap on requests or tokens does not allow this request."""
 
@@ -101,7 +111,7 @@ class ChatClient:
         request = urllib.request.Request(  # noqa: S310  the contract allows http and https only
             self.url.rstrip("/") + "/chat/completions", data=body, headers=headers, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+        with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
             return json.loads(response.read())
 
     def _refused(self, error: urllib.error.HTTPError, attempt: int) -> float:
@@ -113,6 +123,12 @@ class ChatClient:
             if error.code in (401, 403):
                 raise RequestError(
                     f"The judge at {self.url} answered HTTP {error.code}; check the key in evaluation.judge.secretRef.",
+                    reason="JudgeRefused",
+                ) from None
+            if 300 <= error.code < 400:
+                raise RequestError(
+                    f"The judge at {self.url} redirects (HTTP {error.code}), and its key is sent nowhere else; put the address "
+                    "that answers into evaluation.judge.url.",
                     reason="JudgeRefused",
                 ) from None
             if error.code == 404:

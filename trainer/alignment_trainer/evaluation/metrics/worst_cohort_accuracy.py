@@ -2,13 +2,15 @@
 
 Definition: preference accuracy of the cohort for which least can be promised (lowest lower end of its interval), among
 cohorts of at least 20 pairs. Unit: ratio. Direction: higher is better. When this cohort is above a limit with
-confidence, so is every other one; the minimum of several leans low, which is the cautious side. Where no cohort is large
-enough, all pairs are one.
+confidence, so is every other one; the minimum of several leans low, which is the cautious side for passing. For failing it
+is not, so the upper end of the interval is that of the lowest of so many (alpha shared among them): of thirty cohorts at the
+limit one always looks bad, and nobody can overrule Failed. Where no cohort is large enough, all pairs are one.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from alignment_trainer.evaluation.material import Material
 from alignment_trainer.evaluation.measurement import Measurement
@@ -38,4 +40,5 @@ def worst_cohort_accuracy(material: Material, _selector: str) -> Measurement:
             everyone, message=f"no cohort has {_LEAST} held-out pairs in two groups: all are one"
         )
     worst = min(estimates, key=lambda cohort: bounds(estimates[cohort], 0.05)[0])
-    return Measurement(estimates[worst], message=f"cohort {worst}, of {len(estimates)}")
+    picked = replace(estimates[worst], lowest_of=len(estimates))
+    return Measurement(picked, message=f"cohort {worst}, of {len(estimates)}")
