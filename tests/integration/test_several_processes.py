@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from alignment_api.stage import StageFailure, StageResult
+from alignment_trainer.storage.folders import upload_folder
 from alignment_trainer.training import selection
 from support.material import pair
 from support.stageprocess import StageProcess, raising, signal_at, start, start_nodes
+from support.tiny import save_tiny_gpt2, save_tiny_model
 from support.trainstage import TrainStage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,7 +29,11 @@ PAIRS = [pair(number) for number in range(45)]
 """Not a multiple of the pairs per step, and the last step's rest not one of the number of processes."""
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8}, "learningRate": 1e-2, "epochs": 2}
 FULL: dict[str, Any] = {"learningRate": 1e-3, "epochs": 2}
-KINDS = {"LoRA": LORA, "full weights, TRL": FULL | {"engine": "TRL"}}
+KINDS = {
+    "LoRA": LORA,
+    "full weights, TRL": FULL | {"engine": "TRL", "model": "tied"},
+    "full weights of a family that is spread as one unit": FULL | {"model": "gpt2"},
+}
 """Full weights of ours are those that are told to stop, below."""
 SMALL_MICRO_BATCHES = "import alignment_trainer.training.schedule as s\ns._TOKENS_PER_MICRO_BATCH = 200\n"
 """Several micro-batches a step: gradients then have to stay on their process until the last one."""
@@ -54,6 +61,22 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> TrainStage:
     return TrainStage((folder / "store").as_uri() + "/", folder)
 
 
+@pytest.fixture(scope="module")
+def models(stage: TrainStage) -> dict[str, str]:
+    """Models whose head has the embeddings' weights: most small ones are so."""
+    save_tiny_model(stage.scratch / "tied", tied=True)
+    save_tiny_gpt2(stage.scratch / "gpt2")
+    return {
+        name: upload_folder(stage.scratch / name, f"{stage.root}{name}/", stage.stores(stage.root)).uri
+        for name in ("tied", "gpt2")
+    }
+
+
+def names_in(folder: Path) -> set[str]:
+    """Weights in a folder's safetensors."""
+    return {name for file in folder.glob("*.safetensors") for name in load_file(file)}
+
+
 def ended(process: StageProcess, code: int) -> StageProcess:
     """The process, which must have ended so."""
     assert process.wait() == code, process.log[-6000:]
@@ -61,13 +84,19 @@ def ended(process: StageProcess, code: int) -> StageProcess:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_processes_have_the_losses_of_one(stage: TrainStage, kind: str, tmp_path: Path) -> None:
-    number = list(KINDS).index(kind)
-    alone = stage.run(f"alone-{number}", PAIRS, **KINDS[kind])
-    request = stage.request(f"two-{number}", PAIRS, **KINDS[kind])
+def test_two_processes_have_the_losses_and_the_weights_of_one(
+    stage: TrainStage, models: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    number, settings = list(KINDS).index(kind), dict(KINDS[kind])
+    settings["model"] = models.get(settings.get("model", ""), stage.model)
+    alone = stage.run(f"alone-{number}", PAIRS, **settings)
+    request = stage.request(f"two-{number}", PAIRS, **settings)
     two = ended(start(request, tmp_path, prelude=SMALL_MICRO_BATCHES + TORN_DOWN_BADLY, **TWO), 0)
     assert two.losses == pytest.approx(alone.losses, abs=2e-5)
     assert two.record["schedule"]["processes"] == 2
+    candidate = stage.scratch / "store" / "artifacts" / "runs"
+    (folder,) = candidate.glob(f"*/two-{number}-*/candidate")
+    assert names_in(folder) == names_in(alone.model.folder)
     assert two.progress["percent"] == 100
     assert not list((tmp_path / "scratch").iterdir()), "PID 1 clears the scratch folder up"
 
@@ -223,10 +252,11 @@ def alive(pid: int) -> bool:
 
 
 def test_told_to_stop_all_stop_after_the_same_step_and_two_nodes_go_on_to_the_losses_of_one(
-    stage: TrainStage, tmp_path: Path
+    stage: TrainStage, models: dict[str, str], tmp_path: Path
 ) -> None:
-    alone = stage.run("not-stopped", PAIRS, **FULL)
-    request = stage.request("stopped", PAIRS, **FULL)
+    settings = FULL | {"model": models["tied"]}
+    alone = stage.run("not-stopped", PAIRS, **settings)
+    request = stage.request("stopped", PAIRS, **settings)
     prelude = SMALL_MICRO_BATCHES + signal_at(5, signal.SIGTERM, to="os.getppid()", rank=1)
     stopped = ended(start(request, tmp_path, prelude=prelude, **TWO), 143)
     assert isinstance(stopped.last_word, StageFailure)

@@ -124,6 +124,12 @@ CASES: tuple[Case, ...] = (
         changed(minimal(), "spec.training", {"loss": "robust"}),
     ),
     Case(
+        "labelSmoothing is used by the losses smoothed, robust, exo_pair, aot and aot_unpaired only; take loss smoothed "
+        "for label smoothing on sigmoid",
+        changed(minimal(), "spec.training", {"loss": "aot", "labelSmoothing": 0.1}),
+        changed(minimal(), "spec.training", {"labelSmoothing": 0.1}),
+    ),
+    Case(
         "dpopWeight needs the loss sigmoid: DPO-Positive is a change of that loss",
         changed(minimal(), "spec.training", {"loss": "sigmoid", "dpopWeight": 5.0}),
         changed(minimal(), "spec.training", {"loss": "ipo", "dpopWeight": 5.0}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["save_tiny_model", "save_tiny_tokenizer"]
+__all__ = ["save_tiny_gpt2", "save_tiny_model", "save_tiny_tokenizer"]
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 
@@ -37,9 +37,15 @@ def save_tiny_tokenizer(folder: Path, *, chat_template: bool = True) -> None:
 
 
 def save_tiny_model(
-    folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0, chat_template: bool = True
+    folder: Path,
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    seed: int = 0,
+    chat_template: bool = True,
+    tied: bool = False,
 ) -> None:
-    """A loadable model folder: config, safetensors, tokenizer."""
+    """A loadable model folder: config, safetensors, tokenizer. tied: the head has the embeddings' weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -55,7 +61,30 @@ def save_tiny_model(
         bos_token_id=256,
         eos_token_id=257,
         pad_token_id=258,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     save_tiny_tokenizer(folder, chat_template=chat_template)
+
+
+def save_tiny_gpt2(folder: Path, *, seed: int = 0) -> None:
+    """A model of another family, with its head tied as that family has it, and without dropout."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(seed)
+    config = GPT2Config(
+        vocab_size=259,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=1024,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=256,
+        eos_token_id=257,
+        pad_token_id=258,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    save_tiny_tokenizer(folder)

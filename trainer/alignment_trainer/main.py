@@ -34,6 +34,7 @@ from alignment_trainer.runtime.results import existing_result, pass_on, say_fail
 from alignment_trainer.runtime.scratch import open_scratch
 from alignment_trainer.runtime.server import serve
 from alignment_trainer.storage.registry import Stores
+from alignment_trainer.training.checkpoints import forget
 
 __all__ = ["main", "program", "run_stage"]
 
@@ -91,11 +92,9 @@ def run_stage(request: StageRequest, stop: threading.Event, crew: Crew) -> Stage
     scratch folder is left to the launcher.
     """
     stores = Stores(request.spec.storage)
-    artifacts = stores(request.result_uri)
     if crew.local is None:
-        earlier = existing_result(request, artifacts)
+        earlier = _earlier_result(request, stores, crew)
         if earlier is not None:
-            _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
             return earlier
     else:
         die_with_launcher()
@@ -122,7 +121,8 @@ def run_stage(request: StageRequest, stop: threading.Event, crew: Crew) -> Stage
                 )  # the run ends with these: nobody comes back for it
             raise
     if crew.leads:
-        store_result(request, result, artifacts)
+        store_result(request, result, stores(request.result_uri))
+        _forget(request, stores)
     if crew.local is None:
         shutil.rmtree(scratch, ignore_errors=True)
     return result
@@ -130,9 +130,8 @@ def run_stage(request: StageRequest, stop: threading.Event, crew: Crew) -> Stage
 
 def _lead(request: StageRequest, crew: Crew, arguments: list[str], stop: threading.Event) -> int:
     """As PID 1 of a node with several processes: start them, and pass on how they ended."""
-    earlier = existing_result(request, Stores(request.spec.storage)(request.result_uri))
+    earlier = _earlier_result(request, Stores(request.spec.storage), crew)
     if earlier is not None:
-        _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
         if crew.leads:
             say_result(earlier)
         return StageExit.DONE
@@ -146,6 +145,25 @@ def _lead(request: StageRequest, crew: Crew, arguments: list[str], stop: threadi
     elif ended.word is not None:
         pass_on(ended.word)
     return ended.code
+
+
+def _earlier_result(request: StageRequest, stores: Stores, crew: Crew) -> StageResult | None:
+    """The result of an earlier attempt at the same input, or None. That attempt may have been killed right after it."""
+    earlier = existing_result(request, stores(request.result_uri))
+    if earlier is not None:
+        _log.info("stage %s has a result for this input: %s", request.stage, request.result_uri)
+        if crew.leads:
+            _forget(request, stores)
+    return earlier
+
+
+def _forget(request: StageRequest, stores: Stores) -> None:
+    """Remove the checkpoints of a training whose result is stored; what cannot be removed goes with the run's folder."""
+    if request.stage is StageName.TRAIN:
+        try:
+            forget(request, stores)
+        except StageError as error:
+            _log.warning("checkpoints were left: %s", error.message)
 
 
 def _fail(error: Exception) -> int:

@@ -73,6 +73,8 @@ class SftTokens(StrEnum):
 
 SMOOTHING_LOSSES = frozenset({Loss.SMOOTHED, Loss.ROBUST, Loss.EXO_PAIR})
 """Losses that need a label smoothing above 0."""
+SMOOTHED_LOSSES = SMOOTHING_LOSSES | {Loss.AOT, Loss.AOT_UNPAIRED}
+"""Losses in which a label smoothing is; the others would leave it out without a word."""
 
 
 class WarmStartSpec(SpecModel):
@@ -91,7 +93,7 @@ class LoraSpec(SpecModel):
     rank: Annotated[int, Field(ge=1, le=1024)] = Field(default=16, description="Rank of the adapter.")
     alpha: Annotated[int, Field(ge=1, le=4096)] = Field(default=32, description="Scale of the adapter.")
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        default=0.0, description="Dropout inside the adapter."
+        default=0.0, description="Dropout inside the adapter; the base is always trained without."
     )
     target_modules: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
         default="all-linear", description="all-linear, or module names separated by commas."
@@ -106,6 +108,11 @@ class TrainingSpec(SpecModel):
             "!(self.loss in ['smoothed', 'robust', 'exo_pair']) || (has(self.labelSmoothing) && self.labelSmoothing > 0.0)",
             "labelSmoothing must be above 0 for the losses smoothed, robust and exo_pair",
             lambda s: s.loss not in SMOOTHING_LOSSES or (s.label_smoothing or 0.0) > 0.0,
+        ),
+        Rule(
+            "!has(self.labelSmoothing) || self.labelSmoothing == 0.0 || self.loss in ['smoothed', 'robust', 'exo_pair', 'aot', 'aot_unpaired']",
+            "labelSmoothing is used by the losses smoothed, robust, exo_pair, aot and aot_unpaired only; take loss smoothed for label smoothing on sigmoid",
+            lambda s: not s.label_smoothing or s.loss in SMOOTHED_LOSSES,
         ),
         Rule(
             "!has(self.dpopWeight) || self.loss == 'sigmoid'",
@@ -123,7 +130,8 @@ class TrainingSpec(SpecModel):
         default=Loss.SIGMOID, description="Preference loss, by TRL's name; smoothed is conservative DPO."
     )
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] | None = Field(
-        default=None, description="Assumed share of wrong labels, for the losses that use it."
+        default=None,
+        description="Assumed share of wrong labels, for the losses that use it: smoothed, robust, exo_pair, aot and aot_unpaired.",
     )
     beta: Annotated[float, Field(gt=0.0, le=100.0)] | None = Field(
         default=None,

@@ -1,6 +1,7 @@
 """A model's chat template, rendered as transformers renders it, without importing transformers (which loads torch).
 
-Templates come with models from elsewhere: they run in jinja2's immutable sandbox and see messages only.
+Templates come with models from elsewhere: they run in jinja2's immutable sandbox and see messages only. Where transformers
+renders, in training and in evaluation, it does so by :func:`apply_chat_template`: all tell a template the same day.
 """
 
 from __future__ import annotations
@@ -13,10 +14,21 @@ from typing import Any, Final
 from alignment_trainer.data.rows import RowError, tools_of
 from alignment_trainer.errors import RequestError
 
-__all__ = ["ChatTemplate"]
+__all__ = ["ChatTemplate", "apply_chat_template"]
 
 _TODAY: Final = datetime(2026, 12, 30, tzinfo=UTC)
-"""What templates are told the day is: whether a pair fits must not depend on when it is asked."""
+"""What templates are told the day is: what fits, is trained and is known of a reference must not depend on when it is asked."""
+
+
+def apply_chat_template(tokenizer: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
+    """What the tokenizer's own method makes of messages and their tools, but for the day."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    tools = tools_of(messages)
+    # transformers keeps what it compiled, and takes no function from its callers; a template's own globals go first.
+    compiled = _compile_jinja_template(tokenizer.get_chat_template(tools=tools))
+    compiled.globals["strftime_now"] = _TODAY.strftime
+    return tokenizer.apply_chat_template(messages, tools=tools, **options)
 
 
 class ChatTemplate:

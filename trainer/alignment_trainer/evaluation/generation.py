@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from alignment_trainer.data.chat_template import apply_chat_template
 from alignment_trainer.evaluation.scoring import encode_prompt
 
 __all__ = ["Answer", "end_tokens", "generate"]
@@ -84,9 +85,8 @@ def end_tokens(model: Any, tokenizer: Any, prompts: Sequence[Any]) -> frozenset[
     ends = {tokenizer.eos_token_id, *([named] if isinstance(named, int) else named or [])}
     conversation = next((prompt for prompt in prompts if not isinstance(prompt, str)), None)
     if conversation is not None:
-        whole = tokenizer.apply_chat_template(
-            [*conversation, {"role": "assistant", "content": _MARK}], tokenize=False
-        )
+        answered = [*conversation, {"role": "assistant", "content": _MARK}]
+        whole = apply_chat_template(tokenizer, answered, tokenize=False)
         tail = whole.rpartition(_MARK)[2].lstrip()
         first = tokenizer(tail, add_special_tokens=False)["input_ids"][:1] if tail else []
         ends.update(token for token in first if token in tokenizer.added_tokens_decoder)

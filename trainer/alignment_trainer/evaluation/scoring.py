@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment_api.spec import Engine
-from alignment_trainer.data.rows import Text, tools_of
+from alignment_trainer.data.chat_template import apply_chat_template
+from alignment_trainer.data.rows import Text
 
 __all__ = ["Scored", "batches", "encode", "encode_prompt", "padded", "score", "score_sides", "vocabulary"]
 
@@ -46,8 +47,7 @@ def encode(tokenizer: Any, prompt: Text, answer: Text, maximum: int) -> tuple[li
         whole = tokenizer(prompt + ended)["input_ids"]
     else:
         assert not isinstance(answer, str)  # noqa: S101
-        rendered = tokenizer.apply_chat_template(prompt + answer, tools=tools_of(prompt), return_dict=True)
-        whole = rendered["input_ids"]
+        whole = apply_chat_template(tokenizer, prompt + answer, return_dict=True)["input_ids"]
     start = next(
         (i for i, (a, b) in enumerate(zip(prompt_ids, whole, strict=False)) if a != b),
         min(len(prompt_ids), len(whole)),
@@ -60,9 +60,7 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     return list(
-        tokenizer.apply_chat_template(
-            prompt, tools=tools_of(prompt), add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        apply_chat_template(tokenizer, prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
     )
 
 

@@ -115,7 +115,9 @@ class _Meeting:
             wait_for_address(crew.address, stop)
             return
         host = _LOOPBACK if crew.nodes == 1 else ""
-        both = not host and socket.has_dualstack_ipv6()  # whether pods have IPv4, IPv6 or both is their cluster's choice
+        both = (
+            not host and socket.has_dualstack_ipv6()
+        )  # whether pods have IPv4, IPv6 or both is their cluster's choice
         family = socket.AF_INET6 if both else socket.AF_INET
         try:
             self.socket = socket.create_server(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +15,13 @@ from alignment_trainer.runtime.live import LIVE
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.group import Group
 
-__all__ = ["DivergenceCheck", "FirstStepCheck", "Reporter", "Uploader"]
+__all__ = ["DivergenceCheck", "FirstStepCheck", "Reporter", "Uploader", "rewards_without_dropout"]
 
 _TOLERANCE: Final = {False: 1e-3, True: 0.05}
 """Largest mean reward at step 0 and a beta of 0.1 or less: rounding of two passes over the same weights, by bfloat16."""
 _USUAL_BETA: Final = 0.1
+_PAIRS: Final = 16
+"""Pairs that are scored where the first step's own rewards do not tell."""
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
@@ -70,19 +73,37 @@ class FirstStepCheck(TrainerCallback):  # type: ignore[misc]  # transformers is 
 
     Anything else means that the reference is not what it should be, and the whole training would pull to the
     wrong model. Skipped when training is resumed.
+
+    without_dropout: gives rewards and loss before the first step, whose own are under the adapter's dropout; omitted: the
+    first step's are looked at.
     """
 
-    def __init__(self, *, sigmoid_only: bool, low_precision: bool, beta: float) -> None:
+    def __init__(
+        self,
+        *,
+        sigmoid_only: bool,
+        low_precision: bool,
+        beta: float,
+        without_dropout: Callable[[], dict[str, float]] | None = None,
+    ) -> None:
+        self._without_dropout = without_dropout
         self._sigmoid_only = sigmoid_only
         # A reward is beta times nats, so the same rounding weighs more with a larger beta.
         self._tolerance = _TOLERANCE[low_precision] * max(1.0, beta / _USUAL_BETA)
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Compare what is measured without dropout, where the first step tells nothing."""
+        if self._without_dropout is not None and state.global_step == 0:
+            self._compare(self._without_dropout())
 
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
         """Compare the first step's rewards and loss with what they must be."""
-        if state.global_step != 1 or not logs or "rewards/chosen" not in logs:
-            return
+        if self._without_dropout is None and state.global_step == 1 and logs and "rewards/chosen" in logs:
+            self._compare(logs)
+
+    def _compare(self, logs: dict[str, float]) -> None:
         off = [abs(logs["rewards/chosen"]), abs(logs["rewards/rejected"])]
         if self._sigmoid_only:
             off.append(abs(logs["loss"] - math.log(2)))
@@ -91,6 +112,19 @@ class FirstStepCheck(TrainerCallback):  # type: ignore[misc]  # transformers is 
                 "The reference is not the policy at step 0: "
                 f"mean reward {max(off[:2], key=_size):.4g}, loss {logs['loss']:.6g} (ln 2 = {math.log(2):.6g})"
             )
+
+
+def rewards_without_dropout(trainer: Any) -> dict[str, float]:
+    """Mean rewards and loss of the first pairs as a PreferenceTrainer's policy is now; takes no step of the dice."""
+    examples = [trainer.train_dataset[n] for n in range(min(_PAIRS, len(trainer.train_dataset)))]
+    training = trainer.model.training
+    trainer.model.eval()
+    loss, _, _ = trainer.prediction_step(trainer.model, trainer.collator(examples), prediction_loss_only=True)
+    trainer.model.train(training)
+    noted = trainer._metrics["eval"]
+    found = {name: float(noted[name][-1]) for name in ("rewards/chosen", "rewards/rejected")}
+    noted.clear()  # not an evaluation of the curve
+    return found | {"loss": float(loss)}
 
 
 class DivergenceCheck(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

@@ -1,15 +1,16 @@
 """Checkpoints that survive the machine: uploaded when they are complete, fetched by the next attempt.
 
 A checkpoint is a folder ``checkpoint-<step>`` under ``<run>/checkpoints/<input digest>/``; its SHA256SUMS is written
-last, so one that can be fetched is whole. Older ones go when a newer one is complete.
+last, so one that can be fetched is whole. Older ones go when a newer one is complete, the last when the result is stored.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from alignment_api.stage import ArtifactRef
+from alignment_api.stage import ArtifactRef, StageRequest
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import (
@@ -20,16 +21,26 @@ from alignment_trainer.storage.folders import (
     sums_digest,
     upload_folder,
 )
+from alignment_trainer.storage.store import ObjectStore
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "forget", "kept"]
+
+
+def kept(request: StageRequest) -> str:
+    """URI of the folder where the attempts at an input leave what the next one goes on from."""
+    return uris.join(request.folder, "checkpoints", request.input_digest[-16:]) + "/"
+
+
+def forget(request: StageRequest, store: Callable[[str], ObjectStore]) -> None:
+    """Remove all that: the input's result is stored, and before it was, a killed attempt would have cost a training."""
+    delete_folder(store(kept(request)), kept(request))
 
 
 class Checkpoints:
     """Checkpoints of one stage's input."""
 
     def __init__(self, context: StageContext, phase: str) -> None:
-        request = context.request
-        self._folder = uris.join(request.folder, "checkpoints", request.input_digest[-16:], phase) + "/"
+        self._folder = uris.join(kept(context.request), phase) + "/"
         self._store = context.store(self._folder)
         self._scratch = context.scratch
         self._phase = phase
@@ -58,10 +69,6 @@ class Checkpoints:
             if local.name not in stored:
                 shutil.rmtree(local)  # written by a killed attempt, perhaps not to its end
         return max(target.glob("checkpoint-*"), key=_step, default=None)
-
-    def delete(self) -> None:
-        """Forget all checkpoints: the candidate is stored."""
-        delete_folder(self._store, self._folder)
 
     def _bring(self, ref: ArtifactRef, place: Path) -> None:
         """Put a stored checkpoint in its place, in one step: whoever finds it there may trust it."""

@@ -19,7 +19,13 @@ from alignment_trainer.errors import Stopped
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.training.batching import PairCollator
-from alignment_trainer.training.callbacks import DivergenceCheck, FirstStepCheck, Reporter, Uploader
+from alignment_trainer.training.callbacks import (
+    DivergenceCheck,
+    FirstStepCheck,
+    Reporter,
+    Uploader,
+    rewards_without_dropout,
+)
 from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.dataset import Part
 from alignment_trainer.training.engine import choose_engine
@@ -136,7 +142,7 @@ def run_dpo(
         loss_weights=weights,
         label_smoothing=spec.label_smoothing or 0.0,
         precompute_ref_log_probs=True,
-        disable_dropout=not (spec.lora and spec.lora.dropout),
+        disable_dropout=False,  # what there is, is the adapter's: see load_policy
         **choose,
     )
     collator = PairCollator(
@@ -171,10 +177,13 @@ def run_dpo(
     # Another number of processes cannot go on from weights that were spread, or the other way round.
     spread = spec.lora is None and group.size > 1
     checkpoints = Checkpoints(context, "dpo-sharded" if spread else "dpo")
+    # Under dropout only an adapter that is still zero has the rewards of the reference.
+    loose = spec.lora is not None and spec.lora.dropout > 0 and not fresh
     check = FirstStepCheck(
         sigmoid_only=spec.loss is Loss.SIGMOID and plan.sft_weight == 0,
         low_precision=spec.precision is Precision.BFLOAT16,
         beta=plan.beta,
+        without_dropout=(lambda: rewards_without_dropout(trainer)) if loose else None,
     )
     trainer = PreferenceTrainer(
         model=policy,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alignment_api.spec import LoraSpec, Precision, TrainingSpec
 from alignment_trainer.errors import RequestError
 from alignment_trainer.models.fetch import LocalModel
+from alignment_trainer.training.aside import save_whole, set_aside
 
 __all__ = ["ADAPTER", "load_policy", "load_tokenizer", "save_policy"]
 
 ADAPTER = "default"
 """Name of the adapter in training; TRL keeps the frozen copy that is the reference under the name ``ref``."""
+
+_log = logging.getLogger(__name__)
+_MADE_AS: Final = "made_as"
+"""Attribute of a policy: entries of its adapter's configuration that are others while it is trained."""
 
 
 def load_tokenizer(model: LocalModel) -> Any:
@@ -37,10 +43,10 @@ def load_policy(
     """The model to train: full weights, a fresh adapter, or the adapter that is trained on.
 
     warm: folder of a finished warm start (adapter or full weights), to start from instead. processes: how many train
-    together; full weights are spread over them (FSDP), each loads its part only.
+    together; full weights are spread over them (FSDP), each loads its part only. The only dropout in it is the adapter's,
+    ``lora.dropout``. Raises RequestError for an adapter that does not fit, or that cannot be trained as it stands.
     """
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     from alignment_trainer.training import sharded
@@ -63,14 +69,16 @@ def load_policy(
         **({"distributed_config": sharded.config_for(processes)} if spread else {}),
     )
     if spread:
-        sharded.run_the_head(base)
+        sharded.prepare(base)
+    set_aside(base)
     if lora is None:
         return base
     adapter = warm or (model.folder if model.adapter else None)
     if adapter is not None:
-        policy = PeftModel.from_pretrained(base, adapter, adapter_name=ADAPTER, is_trainable=True)
+        policy = _with_adapter(base, adapter, lora, asked=warm is None)
     else:
         policy = _with_fresh_adapter(base, lora, spec.seed)
+    _refuse_head(policy, lora, fresh=not model.adapter)
     policy.create_or_update_model_card = _no_card
     return policy
 
@@ -87,7 +95,7 @@ def save_policy(
     Called by every process: weights that are spread over them are gathered. leads: this is the one that writes.
     """
     if base is None:
-        policy.save_pretrained(folder, is_main_process=leads)
+        save_whole(policy, folder, leads=leads)
     if not leads:
         return
     if base is not None:
@@ -95,10 +103,69 @@ def save_policy(
         (folder / "base.json").write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = base["uri"]
+        config |= getattr(policy, _MADE_AS, {})
         (folder / "adapter_config.json").write_text(
             json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
     tokenizer.save_pretrained(folder)
+
+
+def _with_adapter(base: Any, folder: Path, lora: LoraSpec, *, asked: bool) -> Any:
+    """The base with a trained adapter on it, to be trained on. asked: the person named the adapter, so hears what stays its own."""
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(folder)
+    if asked:
+        _say_what_stays(config, lora)
+    made = getattr(config, "init_lora_weights", True)
+    if str(made).startswith("pissa_niter_"):
+        raise RequestError(
+            f"The adapter in spec.model was made with init_lora_weights {made}, which takes random numbers: what it was "
+            "trained on cannot be restored. Convert it to plain LoRA (PEFT: path_initial_model_for_weight_conversion)."
+        )
+    if getattr(config, "bias", "none") != "none":
+        raise RequestError(
+            f"The adapter in spec.model trains biases too (bias: {config.bias}), of which there can be no second copy as "
+            "the reference. Merge it into its base and name that as spec.model."
+        )
+    if hasattr(config, "lora_dropout"):
+        config.lora_dropout = lora.dropout
+    try:
+        policy = PeftModel.from_pretrained(
+            base, folder, adapter_name=ADAPTER, is_trainable=True, config=config
+        )
+    except ValueError as error:
+        raise RequestError(f"The adapter in spec.model cannot be trained on: {error}") from None
+    if isinstance(made, str):
+        # PiSSA and OLoRA take their share out of the base's weights when an adapter is made, which was done just now. The
+        # copy that TRL makes would take it once more, under the policy.
+        config.init_lora_weights = True
+        setattr(policy, _MADE_AS, {"init_lora_weights": made})
+    return policy
+
+
+def _say_what_stays(config: Any, lora: LoraSpec) -> None:
+    rank, alpha = getattr(config, "r", None), getattr(config, "lora_alpha", None)
+    if (rank, alpha) != (lora.rank, lora.alpha) or lora.target_modules != "all-linear":
+        _log.warning(
+            "spec.model is an adapter and is trained on with its own rank %s, alpha %s and modules: rank %d, alpha %d and "
+            "targetModules %s of spec.training.lora are not used, only its dropout is",
+            *(rank, alpha, lora.rank, lora.alpha, lora.target_modules),
+        )
+
+
+def _refuse_head(policy: Any, lora: LoraSpec, *, fresh: bool) -> None:
+    """TRL's losses multiply by the head's weight, past an adapter on it, which would stay as it is."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if isinstance(policy.get_output_embeddings(), BaseTunerLayer):
+        raise RequestError(
+            f"spec.training.lora.targetModules {lora.target_modules!r} names the language-model head, on which an adapter "
+            "would never be trained; leave it out."
+            if fresh
+            else "The adapter in spec.model is on the language-model head too, where it would never be trained; merge it "
+            "into its base and name that as spec.model."
+        )
 
 
 def _with_fresh_adapter(base: Any, lora: LoraSpec, seed: int) -> Any:

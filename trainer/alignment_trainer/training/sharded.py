@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule
 
-__all__ = ["config_for", "load_optimizer", "load_weights", "run_the_head", "save_optimizer", "settle"]
+__all__ = ["config_for", "load_optimizer", "load_weights", "prepare", "save_optimizer", "settle"]
 
 _GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _DEALT = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
@@ -32,7 +32,60 @@ def config_for(processes: int) -> Any:
     return DistributedConfig(fsdp_size=processes)
 
 
-def run_the_head(model: Any) -> None:
+def prepare(model: Any) -> None:
+    """Make a model that was just loaded fit to be trained. Called before its first pass."""
+    _share_tied(model)
+    _run_the_head(model)
+
+
+def _share_tied(model: Any) -> None:
+    """Make one parameter of what the model ties (mostly the head to the embeddings), for FSDP too.
+
+    transformers ties after it has spread the weights, so FSDP keeps a part for each of the two. It would put its own back
+    into the head at the first pass: weights that no optimizer knows and no gradient reaches. FSDP's way to say that a
+    parameter stands in several modules is made use of; it has no public door for it.
+    """
+    held: dict[tuple[Any, str], tuple[list[Any], Any, Any]] = {}
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            groups = module._get_fsdp_state()._fsdp_param_groups
+            for group in groups:
+                for parameter in group.fsdp_params:
+                    info = parameter._module_info
+                    places = zip(
+                        (info.module, *info.shared_modules),
+                        (info.param_name, *info.shared_param_names),
+                        strict=True,
+                    )
+                    held |= dict.fromkeys(places, (groups, group, parameter))
+    ties = dict(model.all_tied_weights_keys)
+    for copy, origin in ties.items():
+        place, source = (_place(model, name) for name in (copy, origin))
+        (groups, group, surplus), kept = held[place], held[source][2]
+        if surplus is kept:
+            continue
+        surplus._post_load_hook_handle.remove()  # whenever weights are loaded it would take them for its own
+        group.fsdp_params.remove(surplus)
+        if not group.fsdp_params:
+            groups.remove(group)
+        kept._module_info.shared_modules.append(place[0])
+        kept._module_info.shared_param_names.append(place[1])
+        held[place] = held[source]
+
+    def once(_module: Any, state: dict[str, Any], _prefix: str, _metadata: Any) -> None:
+        """Gathered, the two would be two tensors, and a file would have both."""
+        for copy in ties:
+            state.pop(copy, None)
+
+    model.register_state_dict_post_hook(once)
+
+
+def _place(model: Any, name: str) -> tuple[Any, str]:
+    module, _, parameter = name.rpartition(".")
+    return model.get_submodule(module), parameter
+
+
+def _run_the_head(model: Any) -> None:
     """Let the language-model head run in each pass, on nothing.
 
     transformers spreads head and last norm as one unit, which FSDP gathers before the first of the two runs and counts

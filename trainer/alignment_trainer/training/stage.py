@@ -25,7 +25,7 @@ from alignment_trainer.runtime.collector import collector_at_rest
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import fetch_folder, file_sha256, read_sums, sums_digest, upload_folder
-from alignment_trainer.training.checkpoints import Checkpoints
+from alignment_trainer.training.checkpoints import kept
 from alignment_trainer.training.dataset import Part, select_slice
 from alignment_trainer.training.schedule import Schedule, make_schedule
 from alignment_trainer.training.traits import read_traits
@@ -117,13 +117,10 @@ def run(context: StageContext) -> StageResult:
 
 
 def _store(context: StageContext, folder: Path, record: dict[str, Any]) -> ArtifactRef:
-    """Store the candidate with its record; then nobody needs the checkpoints any more."""
+    """Store the candidate with its record."""
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     target = context.request.folder
-    output = upload_folder(folder, f"{target}candidate/", context.store(target))
-    for phase in ("dpo", "dpo-sharded", "warm-start"):
-        Checkpoints(context, phase).delete()
-    return output
+    return upload_folder(folder, f"{target}candidate/", context.store(target))
 
 
 def _train_side(context: StageContext, group: Group) -> Split:
@@ -144,12 +141,12 @@ def _warm_start(
     steps: int,
     base: dict[str, str] | None,
 ) -> tuple[Path, list[dict[str, Any]], str]:
-    """The warm-started policy as a folder, its log and its digest. Kept in the artifacts until the stage ends: an interrupted DPO needs the same reference."""
+    """The warm-started policy as a folder, its log and its digest. Kept in the artifacts until the result is stored: an interrupted DPO needs the same reference."""
     from alignment_trainer.training.loops import run_warm_start
     from alignment_trainer.training.policy import load_policy, save_policy
 
     request = context.request
-    uri = uris.join(request.folder, "checkpoints", request.input_digest[-16:], "warm-start", "policy") + "/"
+    uri = uris.join(kept(request), "warm-start", "policy") + "/"
     store = context.store(uri)
     sums = group.from_leader(read_sums(store, uri) if group.leads else None)
     ref = ArtifactRef(uri=uri, digest=sums_digest(sums)) if sums else None

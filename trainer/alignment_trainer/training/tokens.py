@@ -11,7 +11,8 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final
 
-from alignment_trainer.data.rows import Pair, Text, tools_of
+from alignment_trainer.data.chat_template import apply_chat_template
+from alignment_trainer.data.rows import Pair, Text
 
 __all__ = ["COLUMNS", "supervised", "tokenize_pair", "tokenized"]
 
@@ -66,9 +67,7 @@ def _prompt_ids(tokenizer: Any, prompt: Text) -> list[int]:
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     return list(
-        tokenizer.apply_chat_template(
-            prompt, tools=tools_of(prompt), add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        apply_chat_template(tokenizer, prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
     )
 
 
@@ -78,8 +77,7 @@ def _ids(tokenizer: Any, prompt: Text, answer: Text) -> list[int]:
         ended = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token
         return list(tokenizer(prompt + ended)["input_ids"])
     assert not isinstance(answer, str)  # noqa: S101
-    whole = tokenizer.apply_chat_template(prompt + answer, tools=tools_of(prompt), return_dict=True)
-    return list(whole["input_ids"])
+    return list(apply_chat_template(tokenizer, prompt + answer, return_dict=True)["input_ids"])
 
 
 def _common(first: list[int], second: list[int]) -> int:

@@ -14,9 +14,18 @@ RIGHT = {"rewards/chosen": 0.0, "rewards/rejected": 0.0, "loss": math.log(2)}
 
 
 def look(
-    logs: dict[str, float], *, step: int = 1, sigmoid: bool = True, low: bool = False, beta: float = 0.1
+    logs: dict[str, float],
+    *,
+    step: int = 1,
+    sigmoid: bool = True,
+    low: bool = False,
+    beta: float = 0.1,
+    measured: dict[str, float] | None = None,
 ) -> None:
-    check = FirstStepCheck(sigmoid_only=sigmoid, low_precision=low, beta=beta)
+    """A training that logs ``logs`` at a step. measured: without dropout, before the first step."""
+    without = None if measured is None else (lambda: measured)
+    check = FirstStepCheck(sigmoid_only=sigmoid, low_precision=low, beta=beta, without_dropout=without)
+    check.on_train_begin(None, SimpleNamespace(global_step=step - 1), None)
     check.on_log(None, SimpleNamespace(global_step=step), None, logs=logs)
 
 
@@ -64,6 +73,14 @@ def test_other_losses_are_judged_by_their_rewards_alone() -> None:
 def test_later_steps_and_logs_without_rewards_are_none_of_its_business() -> None:
     look(RIGHT | {"rewards/chosen": 5.0, "loss": 0.1}, step=2)
     look({"train_runtime": 1.0})
+
+
+def test_under_dropout_what_was_measured_without_counts_and_a_resumed_training_is_not_measured() -> None:
+    wrong = RIGHT | {"rewards/chosen": 0.12}
+    look(wrong, measured=RIGHT)
+    look(wrong, measured=wrong, step=5)
+    with pytest.raises(RuntimeError, match="not the policy"):
+        look(RIGHT, measured=wrong)
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])

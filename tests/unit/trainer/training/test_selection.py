@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from alignment_trainer.data.rows import Pair
-from alignment_trainer.training.checkpoints import Checkpoints
 from alignment_trainer.training.selection import clearly_lower
 from support.material import pair
 from support.trainstage import TrainStage
@@ -60,11 +59,10 @@ def stored(stage: TrainStage, step: int) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("teach", "early"), [(True, False), (False, True)])
 def test_the_candidate_has_the_weights_of_the_checkpoint_that_the_record_names(
-    teach: bool, early: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teach: bool, early: bool, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file
 
-    monkeypatch.setattr(Checkpoints, "delete", lambda _self: None)
     (tmp_path / "store").mkdir()
     stage = TrainStage((tmp_path / "store").as_uri() + "/", tmp_path)
     trained = stage.run(
