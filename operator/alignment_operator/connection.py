@@ -51,7 +51,8 @@ class HttpTransport:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._info.as_ssl_context(), limit=64)
         self._session = aiohttp.ClientSession(
-            base_url=self._info.server,
+            base_url=self._info.server.rstrip("/")
+            + "/",  # it may have a path: behind a proxy for many clusters
             connector=connector,
             timeout=_TIMEOUT,
             headers={"User-Agent": "alignment-operator"},
@@ -83,7 +84,7 @@ class HttpTransport:
             headers["Content-Type"] = content_type
         try:
             async with self._session.request(
-                method, path, params=query, data=data, headers=headers, proxy=self._info.proxy_url
+                method, path.lstrip("/"), params=query, data=data, headers=headers, proxy=self._info.proxy_url
             ) as response:
                 raw = await response.read()
                 return response.status, response.headers, _decoded(raw)

@@ -45,6 +45,26 @@ async def test_a_token_that_was_refused_is_read_anew(tmp_path: Path, monkeypatch
     assert seen == ["Bearer old", "Bearer new"]
 
 
+@pytest.mark.parametrize("path", ["", "/k8s/clusters/c-1", "/k8s/clusters/c-1/"])
+async def test_a_server_may_stand_behind_a_path(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response({"kind": "Job"})
+
+    app = web.Application()
+    app.router.add_get(f"{path.rstrip('/')}/apis/batch/v1/jobs", answer)
+    async with TestServer(app) as server:
+        kubeconfig(tmp_path / "config", str(server.make_url(path)), "t")
+        async with HttpTransport(login()) as transport:
+            status, _, _ = await transport.request(
+                "GET", "/apis/batch/v1/jobs", {"labelSelector": "a=b"}, None, "application/json"
+            )
+    assert status == 200
+
+
 async def test_a_server_that_is_not_there_is_unreachable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from alignment_api.spec import EvaluationSpec, NamedSet
+from alignment_trainer.data.fields import text
 from alignment_trainer.data.files import SourceFile
 from alignment_trainer.data.reading import SourceRead
-from alignment_trainer.data.rows import Text, plain
+from alignment_trainer.data.rows import RowError, Text, plain
 from alignment_trainer.errors import DataError, RequestError
 from alignment_trainer.storage.store import ObjectStore
 
@@ -57,8 +58,11 @@ def _read(named: NamedSet, field: str, store: ObjectStore) -> tuple[list[Text], 
         for place, row in file.rows():
             if len(found) == _MOST_ROWS:
                 continue
-            value = row.get(field) if isinstance(row, dict) else None
-            if not isinstance(value, str | list) or not plain(value).strip():
+            try:
+                value = text(row.get(field) if isinstance(row, dict) else None, field)
+            except RowError:
+                value = ""
+            if not plain(value).strip():
                 raise DataError(
                     f'{place}: a row of the set {named.name} needs a "{field}"; mend the line.',
                     reason="SetInvalid",

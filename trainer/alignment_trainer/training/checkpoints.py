@@ -23,7 +23,7 @@ from alignment_trainer.storage.folders import (
 )
 from alignment_trainer.storage.store import ObjectStore
 
-__all__ = ["Checkpoints", "forget", "kept"]
+__all__ = ["Checkpoints", "forget", "kept", "step_of"]
 
 
 def kept(request: StageRequest) -> str:
@@ -68,7 +68,7 @@ class Checkpoints:
         for local in target.glob("checkpoint-*"):
             if local.name not in stored:
                 shutil.rmtree(local)  # written by a killed attempt, perhaps not to its end
-        return max(target.glob("checkpoint-*"), key=_step, default=None)
+        return max(target.glob("checkpoint-*"), key=step_of, default=None)
 
     def _bring(self, ref: ArtifactRef, place: Path) -> None:
         """Put a stored checkpoint in its place, in one step: whoever finds it there may trust it."""
@@ -87,5 +87,6 @@ class Checkpoints:
         return {part[0] for part in parts if len(part) == 2 and part[1] == SUMS}
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was made."""
     return int(checkpoint.name.rpartition("-")[2])

@@ -26,7 +26,7 @@ from alignment_trainer.training.callbacks import (
     Uploader,
     rewards_without_dropout,
 )
-from alignment_trainer.training.checkpoints import Checkpoints
+from alignment_trainer.training.checkpoints import Checkpoints, step_of
 from alignment_trainer.training.dataset import Part
 from alignment_trainer.training.engine import choose_engine
 from alignment_trainer.training.group import Group
@@ -86,11 +86,13 @@ def run_warm_start(
 class Trained:
     """What a DPO run leaves besides the changed policy. steps: optimizer steps; checkpoint: that of the weights that are left.
 
+    resumed: step that this attempt went on from; 0 where it began.
     reference: number of ``pairs`` whose reference was needed, and of those that were ``cached``.
     """
 
     log: list[dict[str, Any]]
     steps: int
+    resumed: int
     checkpoint: int
     engine: Engine
     reference: dict[str, int]
@@ -215,7 +217,8 @@ def run_dpo(
     checkpoint = choose_checkpoint(trainer)
     used = Engine.PREFIX_SHARED if trainer.seam is not None else Engine.TRL
     trainer.restore_forward()
-    return Trained(_log(trainer), trainer.state.max_steps, checkpoint, used, known)
+    resumed = step_of(newest) if newest else 0
+    return Trained(_log(trainer), trainer.state.max_steps, resumed, checkpoint, used, known)
 
 
 def _on_disk(

@@ -125,11 +125,16 @@ def test_a_judge_whose_weights_were_changed_is_refused(tmp_path: Path, evaluatio
 
 @pytest.mark.parametrize(
     ("row", "reason"),
-    [({"prompt": "a refusal's"}, "SetInvalid"), ({"text": " "}, "SetInvalid"), (None, "SetEmpty")],
-    ids=["another field", "nothing but blanks", "no rows"],
+    [
+        ({"prompt": "a refusal's"}, "SetInvalid"),
+        ({"text": " "}, "SetInvalid"),
+        ({"text": ["no message"]}, "SetInvalid"),
+        (None, "SetEmpty"),
+    ],
+    ids=["another field", "nothing but blanks", "a list of no messages", "no rows"],
 )
 def test_a_set_that_cannot_be_used_is_found_before_anything_is_trained(
-    tmp_path: Path, evaluation: dict[str, Any], row: dict[str, str] | None, reason: str
+    tmp_path: Path, evaluation: dict[str, Any], row: dict[str, Any] | None, reason: str
 ) -> None:
     write_rows(tmp_path / "general.jsonl", [row] if row else [])
     with pytest.raises(DataError, match=r"general") as caught:

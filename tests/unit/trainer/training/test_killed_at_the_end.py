@@ -103,6 +103,10 @@ def test_killed_before_its_result_is_stored_it_makes_no_step_twice(
     result = attempt(request, 2)
     assert steps == made * 2
     assert candidate(stage, result) == candidate(stage, undisturbed)
+    assert undisturbed.training is not None
+    assert undisturbed.training.pairs_per_second is not None
+    assert result.training is not None
+    assert result.training.pairs_per_second is None, "an attempt that had nothing left to train has no pace"
     assert checkpoints(stage, request) == [], "no longer needed"
 
 
