@@ -11,7 +11,7 @@ from alignment_api.names import StageName
 from alignment_cli.backend import Backend, choose
 from alignment_cli.commands.options import Context, Name, Namespace, OutputOption, State
 from alignment_cli.errors import CommandError
-from alignment_cli.output import Output, emit, say, show, warn
+from alignment_cli.output import Output, emit, say, show, visible, warn
 
 __all__ = ["register"]
 
@@ -115,7 +115,7 @@ def logs(
 ) -> None:
     """Print the log of a stage's newest attempt."""
     for line in choose(state, namespace, context).logs(name, stage, follow=follow, node=node):
-        typer.echo(line)
+        typer.echo(visible(line))
 
 
 _Why = Annotated[str, typer.Option("--reason", "-r", help="Why; kept in the run and in the lineage.")]

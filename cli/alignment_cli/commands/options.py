@@ -44,13 +44,16 @@ def _names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def as_uri(text: str) -> str:
-    """A URI as given, or a local path as one; with wildcards, unless there is a file or folder of just that name."""
+    """A URI as given, or a local path as one; with wildcards, but for the part of it that is there by just that name."""
     if "://" in text:
         return text
     from alignment_trainer.storage.uris import quoted
 
     path = os.path.abspath(text)  # noqa: PTH100  resolve() would follow links, and what is named is the link
-    return "file://" + quoted(os.fsencode(path), glob=not os.path.lexists(path))
+    there = path
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)  # noqa: PTH120
+    return "file://" + quoted(os.fsencode(there)) + quoted(os.fsencode(path[len(there) :]), glob=True)
 
 
 def as_folder(text: str) -> str:

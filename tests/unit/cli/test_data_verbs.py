@@ -122,12 +122,14 @@ def test_a_trace_names_snapshot_side_place_and_event(artifacts: str, tmp_path: P
         ("../**/my?notes.jsonl", "work/my notes.jsonl"),
         ("n[1].jsonl", "work/n[1].jsonl"),
         ("n[2].jsonl", "work/n2.jsonl"),
+        ("../d[1]/*.jsonl", "d[1]/rows.jsonl"),
         ("a%20b#é.jsonl", "work/a%20b#é.jsonl"),
     ],
 )
 def test_sources_may_be_named_by_local_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, named: str
 ) -> None:
+    (tmp_path / named).parent.mkdir(exist_ok=True)
     write_rows(tmp_path / named, [pair(n) for n in range(60)])
     (tmp_path / "work").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / "work")

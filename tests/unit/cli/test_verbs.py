@@ -276,8 +276,8 @@ def attempt(align: Shell, words: str, stage: StageName = StageName.TRAIN) -> Att
 def test_logs_are_those_of_the_newest_stage_or_of_the_named_one(align: Shell) -> None:
     align.run(Reason.TRAINING, ConditionStatus.UNKNOWN)
     attempt(align, "read 10 rows\n", StageName.PREPARE)
-    attempt(align, "step 1\n")
-    assert align("logs", "notes")[1] == "step 1\n"
+    attempt(align, "step 1 \x1b[2J\n")
+    assert align("logs", "notes")[1] == "step 1 \\u001b[2J\n"
     assert align("logs", "notes", "--stage", "prepare")[1] == "read 10 rows\n"
     assert "no log of stage publish" in align("logs", "notes", "--stage", "publish")[2]
     assert "one node" in align("logs", "notes", "--node", "1")[2]

@@ -33,6 +33,7 @@ from alignment_trainer.evaluation.prompts import rests_on_edits
 from alignment_trainer.evaluation.report import build_report
 from alignment_trainer.evaluation.report_html import render_html
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.inputs import require_unchanged
 from alignment_trainer.storage.folders import fetch_folder, upload_folder
 
 __all__ = ["headline", "run"]
@@ -96,6 +97,7 @@ def run(context: StageContext) -> StageResult:
         training=_training_record(context),
     )
     _write(folder, report, material)
+    require_unchanged(context, StageName.PREPARE)
     output = upload_folder(folder, f"{request.folder}evaluation/", context.store(request.folder))
     return StageResult(
         stage=request.stage,

@@ -29,7 +29,7 @@ from alignment_trainer.publishing.lineage import Lineage, read_lineage
 from alignment_trainer.publishing.retention import collect_expired
 from alignment_trainer.publishing.version import write_version
 from alignment_trainer.runtime.context import StageContext
-from alignment_trainer.storage.folders import read_sums, sums_digest
+from alignment_trainer.runtime.inputs import require_unchanged
 from alignment_trainer.storage.probe import require_conditional_puts
 from alignment_trainer.storage.store import ConditionFailed
 
@@ -47,9 +47,13 @@ def run(context: StageContext) -> StageResult:
     require_conditional_puts(context.store(publish.uri), publish.uri)
     lineage = read_lineage(context)
     version = version_name(request.run.name, request.run.uid)
-    _require_unchanged(context, version)
     folder = version_folder(publish.uri, version)
+    released = _released(context, version)
+    if not released:
+        require_unchanged(context, StageName.PREPARE, StageName.EVALUATE)
     digest = write_version(context, folder, documents(lineage, context))
+    if not released:  # copying takes as long as the model is large
+        require_unchanged(context, StageName.PREPARE, StageName.EVALUATE)
     target = AliasTarget(uri=folder, version=version, digest=digest)
     moved = _move_alias(context, target, lineage)
     _collect(context)
@@ -92,25 +96,12 @@ def _require_release(request: StageRequest) -> None:
         )
 
 
-def _require_unchanged(context: StageContext, version: str) -> None:
-    """Data and evidence must be what the verdict was about: an erasure may have come while a person thought it over.
-
-    Once the alias points to our version the release has happened, and only its result is left to be stored.
-    """
-    request = context.request
-    uri = alias_uri(request.spec.publish.uri, request.spec.publish.alias)
+def _released(context: StageContext, version: str) -> bool:
+    """True when an attempt that was killed moved the alias: only the result is left to be stored, whatever was erased since."""
+    publish = context.request.spec.publish
+    uri = alias_uri(publish.uri, publish.alias)
     alias = read_alias(uri, context.store(uri))
-    if alias is not None and alias[0].target.version == version:
-        return
-    for stage in (StageName.PREPARE, StageName.EVALUATE):
-        ref = request.inputs[stage]
-        sums = read_sums(context.store(ref.uri), ref.uri)
-        if sums is None or sums_digest(sums) != ref.digest:
-            raise RequestError(
-                f"{ref.uri} is {'gone or incomplete' if sums is None else 'not what the verdict was reached on'}; was "
-                "somebody erased meanwhile? Nothing was published; start a new run.",
-                reason="ArtifactMissing" if sums is None else "ArtifactChanged",
-            )
+    return alias is not None and alias[0].target.version == version
 
 
 def _move_alias(context: StageContext, target: AliasTarget, lineage: Lineage) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from alignment_trainer.errors import RequestError
 from alignment_trainer.storage import uris
@@ -187,7 +187,7 @@ class LocalStore:
 
     def _path(self, uri: str) -> Path:
         location = uris.parse(uri)
-        relative = unquote(location.key)
+        relative = os.fsdecode(unquote_to_bytes(location.key))
         if "\0" in relative or ".." in relative.split("/"):
             raise RequestError(
                 f"{uri} has a part that no path may have; write the full path.", reason="UriInvalid"
@@ -212,8 +212,8 @@ class LocalStore:
 
     def _uri(self, path: Path) -> str:
         if self._volumes is not None:
-            return "pvc://" + uris.quoted(path.relative_to(self._volumes).as_posix())
-        return "file://" + uris.quoted(path.as_posix())
+            return "pvc://" + uris.quoted(os.fsencode(path.relative_to(self._volumes)))
+        return "file://" + uris.quoted(os.fsencode(path))
 
 
 def _link(uri: str, temporary: Path, final: Path) -> None:

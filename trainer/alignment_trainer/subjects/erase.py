@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from alignment_api.base import StatusModel
 from alignment_api.names import StageName
 from alignment_trainer.data.exclusions import EXCLUSIONS, add_exclusions
@@ -156,8 +158,11 @@ def _erase_evaluation(snapshot: str, uri: str, pair_ids: set[str], stores: Store
         if report.exists():
             from alignment_trainer.evaluation.rerender import rerendered
 
-            html = rerendered(json.loads(report.read_text(encoding="utf-8")))
-            (folder / "report.html").write_text(html, encoding="utf-8")
+            page = folder / "report.html"
+            try:
+                page.write_text(rerendered(json.loads(report.read_text(encoding="utf-8"))), encoding="utf-8")
+            except ValidationError:  # of an earlier version of the product; the page is only a view of it
+                page.unlink(missing_ok=True)
         upload_folder(folder, uri, store)
     shutil.rmtree(folder)
     return wanted

@@ -25,13 +25,13 @@ class Kind(StrEnum):
 
 
 def participants(row: dict[str, Any]) -> dict[Kind, set[str]]:
-    """Names in a row of a snapshot; a field that is empty names nobody."""
+    """Names in a row of a snapshot, in the form in which they are compared; a field that is empty names nobody."""
     names = {
         Kind.ID: {row["pair_id"], *row["event_ids"]},
         Kind.GROUP: {row["group"]},
         Kind.ACTOR: {row["actor"], *(row.get("other_actors") or ())},
     }
-    return {kind: found - {""} for kind, found in names.items()}
+    return {kind: {name_form(name) for name in found} - {""} for kind, found in names.items()}
 
 
 def mark(kind: Kind, name: str) -> str:

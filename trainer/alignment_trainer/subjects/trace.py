@@ -108,19 +108,28 @@ def trace(
         found[run.uri], parents[run.uri], present = _of_run(run.uri, subject, stores)
         if present:
             searched.add(run.uri)
-    shown = [run.published for run in found.values() if run.published is not None]
+    snapshots = len(searched)
+    shown = {run.published: uri for uri, run in found.items() if run.published is not None}
     places = {*publish_uris, *(uris.parent(uris.parent(uri)) for uri in shown)}
     every = {
         uris.join(place, "versions", name) + "/"
         for place in places
         for name in versions(place, stores(place))
     }
-    for uri in sorted(every - set(shown)):
-        # Its run's folder went with retention, or publish was stopped before it stored its result.
+    for uri in sorted(every):
+        own = shown.get(uri)
+        if own is not None:
+            # Its run's results may be of another version of the product.
+            parents[own] = parents[own] or _of_version(uri, stores)[1]
+            continue
+        # Its run's folder went with retention, or publish was stopped before it stored its result, or it is a copy.
         gone, parent = _of_version(uri, stores)
         known = found.get(gone.run, gone)
-        found[gone.run] = known.model_copy(update={"published": uri})
-        parents.setdefault(gone.run, parent)
+        key = gone.run if known.published is None else uri
+        found[key] = known.model_copy(update={"published": uri})
+        parents[key] = parents.get(gone.run) or parent
+        if gone.run in searched:
+            searched.add(key)
 
     models = {uri for run in found.values() for uri in run.models}
     ours = f"{artifacts_uri.rstrip('/')}/runs/"
@@ -131,7 +140,9 @@ def trace(
         and (uri.startswith(ours) or ("/versions/" in uri and not _foreign(uri, stores)))
     }
     affected = _descended({uri for uri, run in found.items() if run.learned}, found, parents)
-    open_ = _descended({uri for uri in found if uri not in searched or parents[uri] in lost}, found, parents)
+    # A version without a parent is one whose history cannot be read.
+    blind = {uri for uri, run in found.items() if uri not in searched or (run.published and not parents[uri])}
+    open_ = _descended({uri for uri in found if uri in blind or parents[uri] in lost}, found, parents)
     tainted = {uri for run in affected for uri in found[run].models}
     runs = [
         run.model_copy(update={"inherited": parents[uri]}) if parents[uri].rstrip("/") in tainted else run
@@ -139,7 +150,7 @@ def trace(
     ]
     return Trace(
         runs=tuple(run for run in runs if run.concerned),
-        searched=len(searched),
+        searched=snapshots,
         unknown=tuple(sorted(v for uri in open_ - affected if (v := found[uri].published) in every)),
     )
 
@@ -194,7 +205,7 @@ def _of_version(version: str, stores: StoreOf) -> tuple[RunTrace, str]:
         run = uris.parent(inputs[StageName.PREPARE]["uri"])
         candidate, parent = inputs[StageName.TRAIN]["uri"], lineage["pins"]["model"]["uri"]
     except (ValueError, KeyError, TypeError):  # put there by hand
-        return RunTrace(run=version, snapshot="", published=version), ""
+        return RunTrace(run=version, snapshot=""), ""
     return RunTrace(run=run, snapshot=uris.join(run, "data") + "/", candidate=candidate), parent
 
 

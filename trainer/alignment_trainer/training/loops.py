@@ -178,7 +178,7 @@ def run_dpo(
 
     # Another number of processes cannot go on from weights that were spread, or the other way round.
     spread = spec.lora is None and group.size > 1
-    checkpoints = Checkpoints(context, "dpo-sharded" if spread else "dpo")
+    checkpoints = Checkpoints(context, "dpo-spread" if spread else "dpo")
     # Under dropout only an adapter that is still zero has the rewards of the reference.
     loose = spec.lora is not None and spec.lora.dropout > 0 and not fresh
     check = FirstStepCheck(

@@ -23,6 +23,7 @@ from alignment_trainer.models.fetch import LocalModel, fetch_model
 from alignment_trainer.models.resolve import digest_cache
 from alignment_trainer.runtime.collector import collector_at_rest
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.inputs import require_unchanged
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import fetch_folder, file_sha256, read_sums, sums_digest, upload_folder
 from alignment_trainer.training.checkpoints import kept
@@ -122,6 +123,7 @@ def run(context: StageContext) -> StageResult:
 def _store(context: StageContext, folder: Path, record: dict[str, Any]) -> ArtifactRef:
     """Store the candidate with its record."""
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    require_unchanged(context, StageName.PREPARE)
     target = context.request.folder
     return upload_folder(folder, f"{target}candidate/", context.store(target))
 

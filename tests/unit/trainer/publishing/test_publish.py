@@ -221,7 +221,7 @@ def test_what_an_erasure_changed_after_the_verdict_is_not_published(
     folder = Path(work.folder.removeprefix("file://")) / name.partition("/")[0]
     (folder / Path(name).name).write_text('{"erasedPairs": 1}')
     upload_folder(folder, f"{work.folder}{name.partition('/')[0]}/", store)
-    with pytest.raises(RequestError, match="not what the verdict was reached on") as caught:
+    with pytest.raises(RequestError, match="not what it was at the start") as caught:
         run(work.context(tmp_path / "scratch"))
     assert caught.value.reason == "ArtifactChanged"
     assert versions(publish_folder(work), store) == ()

@@ -47,8 +47,9 @@ class TestVolumes(StoreContract):
             store.put("pvc://other/x", b"")
 
 
-def test_names_with_spaces_and_signs_survive(store: LocalStore, tmp_path: Path) -> None:
-    path = tmp_path / "a folder" / "50 % [x] ü.json"
+@pytest.mark.parametrize("name", ["50 % [x] ü.json", os.fsdecode(b"caf\xe9.json")], ids=["UTF-8", "Latin-1"])
+def test_names_with_spaces_and_signs_survive(store: LocalStore, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a folder" / name
     store.put(path.as_uri(), b"x")
     assert path.read_bytes() == b"x"
     listed = list(store.list(tmp_path.as_uri() + "/"))

@@ -128,6 +128,19 @@ def test_an_erasure_that_was_killed_anywhere_is_finished_by_the_next(world: Worl
     assert writes > 8
 
 
+def test_the_page_of_a_report_that_is_no_longer_understood_goes_and_holds_nothing_up(
+    world: World, tmp_path: Path
+) -> None:
+    work = world.run(1)
+    victim = world.pairs(work)[Side.HOLDOUT][0]
+    uri = f"{work.request.folder}evaluation/report.json"
+    stores(uri).put(uri, json.dumps({"examples": [{"prompt": victim.prompt}], "from": "before"}).encode())
+    stores(uri).put(uri.replace(".json", ".html"), str(victim.prompt).encode())
+    erase(world.artifacts, of(victim.event_ids[0]), stores, tmp_path / "erasing")
+    assert json.loads(stores(uri).get(uri)[0]) == {"examples": [], "from": "before"}
+    assert stores(uri).stat(uri.replace(".json", ".html")) is None
+
+
 def test_the_examples_of_a_report_go_too(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

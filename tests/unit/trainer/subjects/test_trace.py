@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alignment_trainer.data.exclusions import EXCLUSIONS, add_exclusions
+from alignment_trainer.data.snapshot import read_split, write_split
 from alignment_trainer.data.split import Side
 from alignment_trainer.errors import RequestError
 from alignment_trainer.subjects.erase import erase
@@ -126,7 +128,8 @@ def test_after_an_erasure_a_trace_still_names_what_learned_from_the_subject(
     assert (after.runs[0].erased_train, after.runs[0].erased_holdout) == (learned, 3 - learned)
     assert after.affected_versions == (before.affected_versions[0], after.runs[1].published)
     # Others of an erased pair learned nothing less; who had no part in it did not.
-    assert trace(world.artifacts, of("bob", Kind.ACTOR), stores).runs[0].erased_train in (0, 1)
+    (bob, *_) = trace(world.artifacts, of("bob", Kind.ACTOR), stores).runs
+    assert bob.erased_train + bob.erased_holdout == 1
     assert trace(world.artifacts, of("nurse1"), stores).runs[0].erased_train == 0
     assert (
         b"ann"
@@ -182,3 +185,41 @@ def test_a_foreign_model_in_a_folder_called_versions_makes_nothing_unknown(
     assert trace(world.artifacts, of("nobody"), stores).unknown == ()
     shutil.rmtree(foreign)
     assert len(trace(world.artifacts, of("nobody"), stores).unknown) == 1
+
+
+def test_names_in_a_snapshot_from_before_they_had_one_form_are_found(world: World) -> None:
+    work = world.run(1)
+    folder = Path(work.request.folder.removeprefix("file://")) / "data"
+    pairs = {side: list(read_split(folder, side)) for side in Side}
+    renamed = {"ann": "Jose\u0301 ", "bob": "b" * 600}
+    for side, some in pairs.items():
+        write_split([replace(p, actor=renamed.get(p.actor, p.actor)) for p in some], folder, side)
+    assert sum(len(run.pairs) for run in trace(world.artifacts, of("Jos\u00e9"), stores).runs) == 3
+
+
+def test_a_copy_of_a_version_does_not_hide_the_version(world: World, tmp_path: Path) -> None:
+    world.run(1)
+    original = trace(world.artifacts, of("ann"), stores).affected_versions[0]
+    world.exclude("ann")
+    world.run(2, model=original)
+    shutil.copytree(original.removeprefix("file://"), tmp_path / "replica" / "versions" / "run1-00000001")
+    replica = (tmp_path / "replica").as_uri() + "/"
+    found = trace(world.artifacts, of("ann"), stores, publish_uris=(replica,))
+    assert len(found.affected_versions) == 3
+    assert {original, f"{replica}versions/run1-00000001/"} < set(found.affected_versions)
+    assert (found.searched, found.unknown) == (2, ())
+
+
+def test_what_a_version_went_on_from_is_read_from_its_lineage_where_its_run_does_not_say(
+    world: World,
+) -> None:
+    world.run(1)
+    one = trace(world.artifacts, of("ann"), stores).affected_versions[0]
+    world.exclude("ann")
+    second = world.run(2, model=one)
+    Path(f"{second.request.folder}results/prepare.json".removeprefix("file://")).write_text("{}")
+    found = trace(world.artifacts, of("ann"), stores)
+    assert len(found.affected_versions) == 2
+    (Path(str(found.runs[1].published).removeprefix("file://")) / "lineage.json").write_text("{}")
+    found = trace(world.artifacts, of("ann"), stores)
+    assert (len(found.affected_versions), len(found.unknown)) == (1, 1)
