@@ -3,15 +3,16 @@
 ``make bench-gate``. Single answers, and groups of the sizes that real edits have (measured on 3,000 edits of 564
 documents: a third of the documents has one edit, the largest sixty). Printed: how often a model that is worth no more
 than the limit is released, per decision (10,000 worlds a line) and over a year of 52 decisions with the ledger's budget
-(400 years); the power to see a win rate of 60 %, and how often 95 % intervals hold the truth (4,000 worlds a line). Every rate with its Clopper-Pearson interval. The product's own
-criteria, estimators, evidence and gate are called, on drawn observations.
+(400 years); the power to see a win rate of 60 %, how often 95 % intervals hold the truth, and how often the worst of
+several cohorts is Failed (4,000 worlds a line). Every rate with its Clopper-Pearson interval. The product's own criteria,
+estimators, evidence and gate are called, on drawn observations.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import Final
 
@@ -178,6 +179,21 @@ def coverage(rounds: int, seed: int) -> list[tuple[str, int, float]]:
     return found
 
 
+def failed_cohorts(truths: list[float], rounds: int, seed: int) -> tuple[int, int]:
+    """How often the worst of cohorts with these accuracies, 25 pairs each, is below 0.45 at 95 %.
+
+    As ``worstCohortAccuracy`` picks and bounds it, and with the upper end of a cohort that nobody picked.
+    """
+    rng = np.random.default_rng(seed)
+    shared = alone = 0
+    for _ in range(rounds):
+        drawn = [proportion([float(hit) for hit in rng.random(25) < p], [""] * 25) for p in truths]
+        worst = min(drawn, key=lambda found: bounds(found, 0.05)[0])
+        shared += bounds(replace(worst, lowest_of=len(truths)), 0.05)[1] < 0.45
+        alone += bounds(worst, 0.05)[1] < 0.45
+    return shared, alone
+
+
 def rate(count: int, rounds: int) -> str:
     """Per cent with its exact interval."""
     low, high = proportion_confint(count, rounds, method="beta")
@@ -265,6 +281,12 @@ def main() -> None:
     for kind, pairs, share in covered:
         print(f"| {kind} | {pairs} | {rate(round(share * options.rounds), options.rounds)} |", flush=True)
     print(f"| all | | {100 * sum(share for *_, share in covered) / len(covered):.2f} % |")
+    print("\n| cohorts | worst one Failed | with the upper end of one cohort |\n|---|---|---|")
+    worlds = {f"{number}, all at the limit": [0.45] * number for number in (1, 10, 30)}
+    worlds |= {f"{number}, one at 0.1, others at 0.6": [0.1] + [0.6] * (number - 1) for number in (10, 30)}
+    for number, (name, truths) in enumerate(worlds.items()):
+        kept, free = failed_cohorts(truths, options.rounds, 400 + number)
+        print(f"| {name} | {rate(kept, options.rounds)} | {rate(free, options.rounds)} |", flush=True)
 
 
 if __name__ == "__main__":
