@@ -19,8 +19,9 @@ from prometheus_client.metrics_core import Metric
 from alignment_api.conditions import ConditionStatus
 from alignment_api.metrics import MetricName
 from alignment_api.names import STAGES
-from alignment_operator.records import Estimate, RunRecord, RunSummary
+from alignment_operator.records import RunRecord
 from alignment_operator.series import SERIES, Series
+from alignment_operator.summary import Estimate, RunSummary
 from alignment_operator.targets import target_rows
 
 __all__ = ["Metrics", "OperatorState"]

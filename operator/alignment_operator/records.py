@@ -7,33 +7,26 @@ takes about 1 KiB. Runs that go on are kept as their JSON and parsed when they a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from alignment_api.base import field_path
-from alignment_api.metrics import MetricName
-from alignment_api.names import GROUP, KIND, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, STAGES, read_attempt_name
+from alignment_api.names import GROUP, KIND, LABEL_RUN, LABEL_RUN_UID, LABEL_STAGE, read_attempt_name
 from alignment_api.run import AlignmentRun
-from alignment_api.spec import ErrorBudget
 from alignment_operator.core.jobs import CONTAINER
 from alignment_operator.errors import UnreadableRun
 from alignment_operator.queue import Key
+from alignment_operator.summary import RunSummary, run_summary
 
 __all__ = [
-    "FATES",
     "NOT_STARTED",
-    "TOLD",
-    "Estimate",
     "Identity",
     "JobRecord",
     "PodRecord",
     "RunRecord",
-    "RunSummary",
     "job_record",
     "pod_record",
     "run_record",
@@ -44,70 +37,11 @@ Json = dict[str, Any]
 Identity = tuple[Key, str]
 """A run by its place and its UID: a UID alone can be claimed from any other namespace."""
 
-TOLD: Final = (
-    MetricName.EDIT_BURDEN,
-    MetricName.WIN_RATE,
-    MetricName.PREFERENCE_ACCURACY,
-    MetricName.WORST_COHORT_ACCURACY,
-)
-"""Metrics of the evaluation that are exported; the report has the rest."""
-FATES: Final = (
-    "train",
-    "holdout",
-    "invalid",
-    "excluded",
-    "duplicates",
-    "contradictions",
-    "unpaired",
-    "dropped",
-)
-"""What becomes of a row; every row meets exactly one. The last sums up all other reasons."""
 NOT_STARTED: Final = ("StartError", "ContainerCannotRun")
 """Reasons of a container whose process never ran: its exit code is the runtime's, and so is its message."""
 _NO_TIME: Final = "1970-01-01T00:00:00Z"
 """How the kubelet writes the start of a container that has none."""
 _PROBLEMS: Final = 3
-_YEAR_SECONDS: Final = 365.0 * 86400
-_DECISIONS_PER_YEAR: Final = ErrorBudget.model_fields["decisions_per_year"].default
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric with the ends of its interval."""
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """What metrics tell of a run.
-
-    target: URI of the alias it publishes to; created: when it was made; since: when Succeeded came to its status, 0
-    before the first look; both in seconds since 1970; criterion: metric of the verdict's first blocking one; limits: of all
-    blocking ones, by metric; stage_seconds:
-    running time by stage, in the order of STAGES, None for a stage that has not finished; progress: share of the
-    running stage that is done, 0 to 1; metrics: those of TOLD that were measured; rows: how many met each of FATES,
-    empty before prepare has ended; cadence: planned seconds between two decisions.
-    """
-
-    model: str
-    method: str
-    target: str
-    status: str
-    reason: str
-    created: float
-    since: float
-    metrics: Mapping[MetricName, Estimate]
-    criterion: str
-    criterion_estimate: float | None
-    limits: Mapping[str, float]
-    stage_seconds: tuple[float | None, ...]
-    stage: str
-    progress: float | None
-    rows: tuple[int, ...]
-    cadence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +167,7 @@ def run_record(raw: Json) -> RunRecord:
     """Keep what matters of a run."""
     metadata = raw["metadata"]
     status = raw.get("status") or {}
-    summary = _summary(raw, status)
+    summary = run_summary(raw, status)
     finished = summary.status in ("True", "False")
     kept = {
         name: metadata[name]
@@ -353,78 +287,3 @@ def _waiting_words(raw: Json, conditions: Json, state: Json) -> str:
     if scheduled.get("status") == "False":
         return f"{scheduled.get('reason', 'Unschedulable')}: {scheduled.get('message', '')}".rstrip(": ")
     return ""
-
-
-def _summary(raw: Json, status: Json) -> RunSummary:
-    spec = raw.get("spec") or {}
-    training = spec.get("training") or {}
-    publish = spec.get("publish") or {}
-    succeeded: Json = next((c for c in status.get("conditions") or () if c.get("type") == "Succeeded"), {})
-    stages = {s.get("name"): s for s in status.get("stages") or ()}
-    metrics = {m.get("name"): m for m in status.get("metrics") or () if not m.get("selector")}
-    criterion = next(iter(_blocking(status)), {})
-    progress: Json = status.get("progress") or {}
-    return RunSummary(
-        model=(spec.get("model") or {}).get("uri", ""),
-        method=training.get("method", "DPO"),
-        target=f"{publish.get('uri', '').rstrip('/')}/aliases/{publish.get('alias', 'champion')}",
-        status=succeeded.get("status", "Unknown"),
-        reason=succeeded.get("reason", ""),
-        created=_seconds(raw["metadata"].get("creationTimestamp")),
-        since=_seconds(succeeded.get("lastTransitionTime")),
-        metrics={name: found for name in TOLD if (found := _estimate(metrics.get(name))) is not None},
-        criterion=str(criterion.get("metric", "")),
-        criterion_estimate=criterion.get("estimate"),
-        limits=_limits(status),
-        stage_seconds=tuple(_stage_seconds(stages.get(str(stage))) for stage in STAGES),
-        stage=progress.get("stage", ""),
-        progress=_share(progress),
-        rows=_fates(status.get("data")),
-        cadence=_YEAR_SECONDS / _decisions_per_year(spec),
-    )
-
-
-def _share(progress: Json) -> float | None:
-    """Finer than the whole percents of the status: a stage of days moves one of those in an hour."""
-    steps = progress.get("steps")
-    return min(1.0, progress.get("step", 0) / steps) if steps else None
-
-
-def _fates(data: Json | None) -> tuple[int, ...]:
-    if data is None:
-        return ()
-    named = tuple(int(data.get(fate, 0)) for fate in FATES[:-1])
-    return (*named, sum((data.get("dropped") or {}).values()))
-
-
-def _decisions_per_year(spec: Json) -> int:
-    budget = (spec.get("gate") or {}).get("errorBudget") or {}
-    return int(budget.get("decisionsPerYear") or _DECISIONS_PER_YEAR)
-
-
-def _blocking(status: Json) -> list[Json]:
-    criteria: list[Json] = (status.get("verdict") or {}).get("criteria") or []
-    return [criterion for criterion in criteria if criterion.get("mode", "Blocking") == "Blocking"]
-
-
-def _limits(status: Json) -> dict[str, float]:
-    """By metric; of metrics that stand for several sets none, and of two limits on one metric the first."""
-    found: dict[str, float] = {}
-    for criterion in _blocking(status):
-        if criterion.get("limit") is not None and not criterion.get("selector"):
-            found.setdefault(str(criterion["metric"]), float(criterion["limit"]))
-    return found
-
-
-def _estimate(metric: Json | None) -> Estimate | None:
-    if metric is None or metric.get("estimate") is None:
-        return None
-    return Estimate(metric["estimate"], metric.get("low"), metric.get("high"))
-
-
-def _stage_seconds(stage: Json | None) -> float | None:
-    return float(stage.get("runningSeconds", 0.0)) if stage and stage.get("endTime") else None
-
-
-def _seconds(time: str | None) -> float:
-    return datetime.fromisoformat(time).timestamp() if time else 0.0

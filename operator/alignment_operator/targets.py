@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from alignment_api.conditions import Reason
-from alignment_operator.records import FATES, RunRecord, RunSummary
+from alignment_operator.records import RunRecord
+from alignment_operator.summary import FATES, RunSummary
 
 __all__ = ["target_rows"]
 

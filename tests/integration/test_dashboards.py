@@ -20,7 +20,7 @@ from alignment_api.metrics import MetricName
 from alignment_api.names import PLURAL, StageName
 from alignment_api.spec import Criterion
 from alignment_api.stage import StageRequest, StageResult
-from alignment_operator.records import TOLD
+from alignment_operator.summary import TOLD
 from alignment_trainer.runtime.progress import ProgressReporter
 from alignment_trainer.runtime.server import PROGRESS_ADDRESS, serve
 from support import runs

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["save_tiny_gpt2", "save_tiny_model", "save_tiny_tokenizer"]
+__all__ = ["TOKENS", "save_tiny_gpt2", "save_tiny_model", "save_tiny_tokenizer"]
+
+TOKENS = {"vocab_size": 259, "bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258}
+"""What a model's configuration says of the tokenizer here."""
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 
@@ -51,16 +54,13 @@ def save_tiny_model(
 
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=259,
+        **TOKENS,
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        bos_token_id=256,
-        eos_token_id=257,
-        pad_token_id=258,
         tie_word_embeddings=tied,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -74,7 +74,7 @@ def save_tiny_gpt2(folder: Path, *, seed: int = 0) -> None:
 
     torch.manual_seed(seed)
     config = GPT2Config(
-        vocab_size=259,
+        **TOKENS,
         n_embd=32,
         n_layer=2,
         n_head=4,
@@ -82,9 +82,6 @@ def save_tiny_gpt2(folder: Path, *, seed: int = 0) -> None:
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
-        bos_token_id=256,
-        eos_token_id=257,
-        pad_token_id=258,
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     save_tiny_tokenizer(folder)

@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from alignment_api.names import STAGES
 from alignment_operator.metrics import Metrics, OperatorState
-from alignment_operator.records import FATES, TOLD, RunRecord, run_record
+from alignment_operator.records import RunRecord, run_record
 from alignment_operator.series import MAXIMUM_PER_RUN, SERIES
+from alignment_operator.summary import FATES, TOLD
 from alignment_operator.targets import target_rows
 from support import runs
 

@@ -9,6 +9,7 @@ from alignment_api.names import StageName
 from alignment_trainer.errors import RequestError
 from alignment_trainer.models.folder import counts, inspect_folder
 from alignment_trainer.runtime.context import StageContext
+from alignment_trainer.runtime.inputs import pinned_sums
 from alignment_trainer.storage import uris
 from alignment_trainer.storage.folders import (
     SUMS,
@@ -29,7 +30,8 @@ def write_version(context: StageContext, folder: str, documents: Mapping[str, by
     Raises RequestError VersionExists when a complete version of this name holds another model.
     """
     candidate = context.request.inputs[StageName.TRAIN]
-    wanted = _candidate_sums(context)
+    sums_of_all = pinned_sums(context, StageName.TRAIN)
+    wanted = {name: sha256 for name, sha256 in sums_of_all.items() if counts(name)}
     store = context.store(folder)
     complete = read_sums(store, folder)
     if complete is not None:
@@ -58,18 +60,6 @@ def write_version(context: StageContext, folder: str, documents: Mapping[str, by
     store.put(uris.join(folder, SUMS), sums_text(sums))
     context.progress.update(steps, steps, activity="published")
     return sums_digest(sums)
-
-
-def _candidate_sums(context: StageContext) -> dict[str, str]:
-    candidate = context.request.inputs[StageName.TRAIN]
-    sums = read_sums(context.store(candidate.uri), candidate.uri)
-    if sums is None or sums_digest(sums) != candidate.digest:
-        raise RequestError(
-            f"Candidate {candidate.uri} is {'gone or incomplete' if sums is None else 'not the one that was evaluated'}; "
-            "clone the run.",
-            reason="ArtifactMissing" if sums is None else "ArtifactChanged",
-        )
-    return {name: sha256 for name, sha256 in sums.items() if counts(name)}
 
 
 def _require_same(

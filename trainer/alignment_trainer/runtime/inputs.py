@@ -10,17 +10,23 @@ from alignment_trainer.errors import RequestError
 from alignment_trainer.runtime.context import StageContext
 from alignment_trainer.storage.folders import read_sums, sums_digest
 
-__all__ = ["require_unchanged"]
+__all__ = ["pinned_sums", "require_unchanged"]
+
+
+def pinned_sums(context: StageContext, stage: StageName) -> dict[str, str]:
+    """sha256 by name of an earlier stage's output. Raises RequestError ArtifactMissing, or ArtifactChanged since it was pinned."""
+    ref = context.request.inputs[stage]
+    sums = read_sums(context.store(ref.uri), ref.uri)
+    if sums is None or sums_digest(sums) != ref.digest:
+        raise RequestError(
+            f"{ref.uri} is {'gone or incomplete' if sums is None else 'not what it was at the start'}; was somebody erased "
+            "meanwhile? Nothing is made of it; start a new run.",
+            reason="ArtifactMissing" if sums is None else "ArtifactChanged",
+        )
+    return sums
 
 
 def require_unchanged(context: StageContext, *stages: StageName) -> None:
-    """Raise RequestError ArtifactMissing or ArtifactChanged where the output of one of these stages is not what was pinned."""
+    """As :func:`pinned_sums` of each of these stages, for what it raises."""
     for stage in stages:
-        ref = context.request.inputs[stage]
-        sums = read_sums(context.store(ref.uri), ref.uri)
-        if sums is None or sums_digest(sums) != ref.digest:
-            raise RequestError(
-                f"{ref.uri} is {'gone or incomplete' if sums is None else 'not what it was at the start'}; was somebody erased "
-                "meanwhile? Nothing is made of it; start a new run.",
-                reason="ArtifactMissing" if sums is None else "ArtifactChanged",
-            )
+        pinned_sums(context, stage)

@@ -14,7 +14,7 @@ from alignment_trainer.storage.folders import upload_folder
 from alignment_trainer.training import loops
 from support.material import pair
 from support.publishing import SilentProgress
-from support.tiny import save_tiny_tokenizer
+from support.tiny import TOKENS, save_tiny_tokenizer
 from support.trainstage import TrainStage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -77,15 +77,12 @@ def test_a_reference_that_is_not_the_policy_ends_the_training_before_its_first_s
 
 def test_a_base_with_dropout_of_its_own_trains(stage: TrainStage, tmp_path: Path) -> None:
     config = OPTConfig(
-        vocab_size=259,
+        **TOKENS,
         hidden_size=32,
         ffn_dim=64,
         word_embed_proj_dim=32,
         num_hidden_layers=2,
         num_attention_heads=4,
-        bos_token_id=256,
-        eos_token_id=257,
-        pad_token_id=258,
         dropout=0.2,
     )
     OPTForCausalLM(config).save_pretrained(tmp_path)
